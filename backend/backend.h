@@ -1,0 +1,118 @@
+/* A device: its memory, its packed weights, and the context that operations run in.
+ *
+ *     vd_backend *be;
+ *     vd_backend_open("cpu", 0, &be);
+ *     vd_exec *x;
+ *     vd_exec_create(be, VD_BF16, &x);
+ *     forward(x, ...);            // dry: plans are made, nothing is computed
+ *     vd_exec_commit(x);          // takes the memory that the dry run asked for
+ *     forward(x, ...);            // computes; allocates nothing
+ *     vd_exec_destroy(x);
+ *     vd_backend_close(be);
+ */
+#ifndef VD_BACKEND_BACKEND_H
+#define VD_BACKEND_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/status.h"
+#include "core/tensor.h"
+
+typedef struct vd_backend vd_backend;
+typedef struct vd_exec vd_exec;
+typedef struct vd_weight vd_weight;
+
+/* `name`: "auto" (the fastest that is there), "cpu", "cuda". threads 0 = one per available core.
+ * VD_ERR_USAGE: unknown name, threads outside 0..1024. VD_ERR_BACKEND: not built in, no device. */
+vd_status vd_backend_open(const char *name, int threads, vd_backend **out);
+void vd_backend_close(vd_backend *be);
+const char *vd_backend_name(const vd_backend *be);        /* "cpu" */
+const char *vd_backend_description(const vd_backend *be); /* library, instruction set, threads */
+int vd_backend_threads(const vd_backend *be);
+
+/* What "--dtype auto" means: the fastest activation dtype that this device computes natively. */
+vd_dtype vd_backend_auto_dtype(const vd_backend *be);
+
+/* False where the device cannot compute in `dtype` (F16 on the CPU backend, say). */
+bool vd_backend_has_dtype(const vd_backend *be, vd_dtype dtype);
+
+/* Device memory outside the arena (latents, text states). Zeroed. VD_ERR_MEMORY. */
+vd_status vd_backend_alloc(vd_backend *be, size_t bytes, void **out);
+void vd_backend_free(vd_backend *be, void *ptr);
+vd_status vd_backend_upload(vd_backend *be, void *dst_device, const void *src_host, size_t bytes);
+vd_status vd_backend_download(vd_backend *be, void *dst_host, const void *src_device, size_t bytes);
+
+/* ---- weights ------------------------------------------------------------------------------- */
+
+/* A piece of a matrix: `rows` x `columns` of a host tensor [out, in], or [out, in, kh, kw] where a
+ * row is an output channel and a column an input channel. */
+typedef struct vd_weight_part {
+    vd_tensor tensor; /* borrowed until the backend closes or vd_weight_destroy: plans may repack */
+    int64_t first_column, columns;
+} vd_weight_part;
+
+/* A matrix for vd_linear: parts are stacked along the rows (fused q, k, v), each [out_i, in]; all
+ * parts have the same column count. Packed for the device in `dtype` once. */
+vd_status vd_weight_create_linear(vd_backend *be, const vd_weight_part *parts, int part_count,
+                                  vd_dtype dtype, vd_weight **out);
+
+/* A kernel for vd_conv2d: [out, in, kh, kw] (a Conv3d [out, in, 3, 1, 1] is viewed as kw = 1). */
+vd_status vd_weight_create_conv(vd_backend *be, const vd_weight_part *part, vd_dtype dtype,
+                                vd_weight **out);
+
+/* A float32 vector: biases stacked, norm scales. Any length. Tensors may have any float dtype. */
+vd_status vd_weight_create_vector(vd_backend *be, const vd_tensor *parts, int part_count,
+                                  vd_weight **out);
+void vd_weight_destroy(vd_backend *be, vd_weight *w);
+
+/* Bytes of packed weights alive on the device. */
+size_t vd_backend_weight_bytes(const vd_backend *be);
+
+/* ---- execution ----------------------------------------------------------------------------- */
+
+/* One forward at a time. `dtype` is the activation dtype: F32, BF16 or F16. */
+vd_status vd_exec_create(vd_backend *be, vd_dtype dtype, vd_exec **out);
+void vd_exec_destroy(vd_exec *x);
+
+vd_backend *vd_exec_backend(vd_exec *x);
+vd_dtype vd_exec_dtype(const vd_exec *x);
+
+/* True while operations only make plans. The memory of a dry tensor must not be touched. */
+bool vd_exec_dry(const vd_exec *x);
+
+/* Peak bytes of activations and scratch that dry runs so far have asked for. */
+size_t vd_exec_peak_bytes(const vd_exec *x);
+
+/* Ends the dry phase: takes peak_bytes of device memory. VD_ERR_MEMORY names the amount. */
+vd_status vd_exec_commit(vd_exec *x);
+
+/* Back to dry (another size); gives the memory back. Plans stay cached. */
+void vd_exec_reset(vd_exec *x);
+
+/* An activation in the arena: dtype VD_F32 or the exec's. VD_ERR_MEMORY if it does not fit, which
+ * after a commit means that the forward is not the one that was planned. */
+vd_status vd_exec_alloc(vd_exec *x, vd_dtype dtype, int rank, const int64_t *dim, vd_tensor *out);
+#define VD_ALLOC(x, dtype, out, ...)                                                               \
+    vd_exec_alloc((x), (dtype), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),         \
+                  (int64_t[]){__VA_ARGS__}, (out))
+
+/* Frees what vd_exec_alloc gave and sets data to NULL; a NULL data is legal. */
+void vd_exec_free(vd_exec *x, vd_tensor *t);
+
+/* Asked between operations' calls: return true to stop; the running op then fails with
+ * VD_ERR_INTERRUPTED. NULL: never. */
+void vd_exec_set_interrupt(vd_exec *x, bool (*should_stop)(void *user), void *user);
+
+/* Time and work of every op since profiling was turned on, by kind and shape. */
+typedef struct vd_op_profile {
+    char name[96]; /* "conv2d 3x3 320->320 16x64x64" */
+    int64_t calls;
+    double seconds, flop, bytes;
+} vd_op_profile;
+vd_status vd_exec_profile_start(vd_exec *x);
+/* Sorted by seconds, longest first; borrowed until the next op. */
+const vd_op_profile *vd_exec_profile(const vd_exec *x, size_t *count);
+
+#endif

@@ -1,0 +1,90 @@
+/* What a backend implements. Included by backend/ only. */
+#ifndef VD_BACKEND_IMPL_H
+#define VD_BACKEND_IMPL_H
+
+#include "backend/backend.h"
+#include "backend/ops.h"
+#include "core/arena.h"
+
+/* One entry per operation of ops.h, shapes already checked. */
+typedef struct vd_op_table {
+    vd_status (*conv2d)(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_weight *w,
+                        const vd_weight *bias, const vd_tensor *add, const vd_tensor *residual,
+                        const vd_conv2d_desc *desc);
+    vd_status (*linear)(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_weight *w,
+                        const vd_weight *bias, const vd_tensor *residual, vd_activation act);
+    vd_status (*attention)(vd_exec *x, void *out, const void *q, const void *k, const void *v,
+                           const vd_attention_desc *desc);
+    vd_status (*group_norm)(vd_exec *x, vd_tensor *dst, const vd_tensor *src1,
+                            const vd_tensor *src2, const vd_weight *scale, const vd_weight *shift,
+                            int groups, float eps, vd_activation act);
+    vd_status (*layer_norm)(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
+                            const vd_weight *scale, const vd_weight *shift, float eps);
+    vd_status (*activate)(vd_exec *x, vd_tensor *dst, const vd_tensor *src, vd_activation act);
+    vd_status (*resize_nearest)(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
+    vd_status (*resize_bilinear)(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
+    vd_status (*transpose)(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
+    vd_status (*combine)(vd_exec *x, vd_tensor *dst, int terms, const double *coefficient,
+                         const vd_tensor *const *src);
+} vd_op_table;
+
+enum { VD_OP_COUNT = 10 };
+_Static_assert(sizeof(vd_op_table) == VD_OP_COUNT * sizeof(void (*)(void)),
+               "an op was added: give it an entry in every backend and a case file in tests");
+
+/* Memory, weights and life cycle. */
+typedef struct vd_backend_table {
+    const char *name;
+    vd_status (*open)(vd_backend *be, int threads);
+    void (*close)(vd_backend *be);
+    vd_status (*alloc)(vd_backend *be, size_t bytes, void **out); /* zeroed, 64-byte aligned */
+    void (*free)(vd_backend *be, void *ptr);
+    vd_status (*upload)(vd_backend *be, void *dst, const void *src, size_t bytes);
+    vd_status (*download)(vd_backend *be, void *dst, const void *src, size_t bytes);
+    bool (*has_dtype)(const vd_backend *be, vd_dtype dtype);
+    vd_dtype (*auto_dtype)(const vd_backend *be);
+    vd_status (*create_linear)(vd_backend *be, const vd_weight_part *parts, int part_count,
+                               vd_dtype dtype, vd_weight **out);
+    vd_status (*create_conv)(vd_backend *be, const vd_weight_part *part, vd_dtype dtype,
+                             vd_weight **out);
+    vd_status (*create_vector)(vd_backend *be, const vd_tensor *parts, int part_count,
+                               vd_weight **out);
+    void (*destroy_weight)(vd_backend *be, vd_weight *w);
+    const vd_op_table *ops;
+} vd_backend_table;
+
+struct vd_backend {
+    const vd_backend_table *table;
+    void *device; /* the backend's own state */
+    char description[160];
+    int threads;
+    size_t weight_bytes; /* kept by the backend's create_* and destroy_weight */
+};
+
+/* Common head of every backend's weights; the ops' shape checks read it. */
+struct vd_weight {
+    enum { VD_WEIGHT_LINEAR, VD_WEIGHT_CONV, VD_WEIGHT_VECTOR } kind;
+    vd_dtype dtype;
+    int64_t out, in; /* vector: out = length, in = 1 */
+    int kernel_h, kernel_w;
+};
+
+struct vd_exec {
+    vd_backend *be;
+    vd_dtype dtype;
+    bool dry;
+    vd_arena *arena;
+    size_t peak_bytes;
+    void *memory; /* of the arena after a commit */
+    bool (*should_stop)(void *user);
+    void *stop_user;
+    struct vd_profiler *profiler; /* NULL when off */
+};
+
+/* Scratch for the duration of one op, from the exec's arena (dry: booked). */
+vd_status vd_exec_scratch(vd_exec *x, size_t bytes, void **out);
+void vd_exec_scratch_free(vd_exec *x, void *ptr);
+
+extern const vd_backend_table vd_cpu_backend;
+
+#endif

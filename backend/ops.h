@@ -1,0 +1,98 @@
+/* The operations of a backend: one typed descriptor and one entry for each.
+ *
+ * Tensors are device views, dense and channels-last: an activation is [n, h, w, c] (n = batch *
+ * frames, frame fastest) or [rows, c]. Activations have the exec's dtype or F32; parameters that
+ * are vectors are F32. Accumulation is float32 or better. In a dry exec an op makes its plan and
+ * books its scratch and touches no data.
+ *
+ * The functions below check shapes (VD_ERR_BACKEND for a caller's mistake, which names the op and
+ * the shapes) and call the backend's entry in vd_op_table (backend/backend_impl.h).
+ */
+#ifndef VD_BACKEND_OPS_H
+#define VD_BACKEND_OPS_H
+
+#include "backend/backend.h"
+
+typedef enum vd_activation {
+    VD_ACT_NONE,
+    VD_ACT_SILU,
+    VD_ACT_GELU,       /* exact, with erf */
+    VD_ACT_QUICK_GELU, /* x * sigmoid(1.702 x) */
+    VD_ACT_GEGLU,      /* vd_linear only: columns [a, g] -> a * gelu(g), half as many columns */
+} vd_activation;
+
+/* dst[n, h', w', co] = act(conv(src[n, h, w, ci], w[co, ci, kh, kw]) + bias[co] + add[i, co])
+ *                      + residual[n, h', w', co]
+ * Zero padding: pad_top rows above and pad_left columns before; what the output size given by dst
+ * needs below and behind is padded too. dilation is the spacing of taps (1 = dense). */
+typedef struct vd_conv2d_desc {
+    int stride_h, stride_w;
+    int pad_top, pad_left;
+    int dilation_h, dilation_w;
+    vd_activation act;
+} vd_conv2d_desc;
+
+/* bias: vector [co] or NULL. add: F32 [g, co] or NULL, n a multiple of g: images are split into g
+ * consecutive equal runs. residual: NULL or like dst; may be dst itself. */
+vd_status vd_conv2d(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_weight *w,
+                    const vd_weight *bias, const vd_tensor *add, const vd_tensor *residual,
+                    const vd_conv2d_desc *desc);
+
+/* dst[rows, out] = act(src[rows, in] w[out, in]^T + bias[out]) + residual[rows, out]
+ * All leading axes of src and dst count as rows. src, dst and residual each: exec dtype or F32.
+ * residual may be dst itself (accumulate). */
+vd_status vd_linear(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_weight *w,
+                    const vd_weight *bias, const vd_tensor *residual, vd_activation act);
+
+/* Softmax(scale * q k^T) v for outer * inner independent batches of `heads` heads.
+ * Element (o, i, t, h, e) of q lies at o*q.outer + i*q.inner + t*q.token + h*head_dim + e (strides
+ * in elements); likewise k, v, out. So q, k, v may be slices of one fused tensor, the frame axis of
+ * a channels-last activation is read in place (inner = pixel, token = frame), and inner stride 0
+ * shares keys among the frames of an item. */
+typedef struct vd_attention_strides {
+    int64_t outer, inner, token;
+} vd_attention_strides;
+
+typedef struct vd_attention_desc {
+    int64_t outer, inner;
+    int64_t q_tokens, kv_tokens;
+    int heads, head_dim;
+    float scale;
+    bool causal; /* query t sees keys 0..t */
+    vd_attention_strides q, k, v, out;
+} vd_attention_desc;
+
+/* Pointers are the first element; all of the exec's dtype. */
+vd_status vd_attention(vd_exec *x, void *out, const void *q, const void *k, const void *v,
+                       const vd_attention_desc *desc);
+
+/* dst[n, ..., c1 + c2] = act(norm(concat(src1[n, ..., c1], src2[n, ..., c2])) * scale + shift):
+ * statistics for each item of axis 0 and each of `groups` equal runs of channels, over all axes
+ * between. src2 NULL: one source. act: NONE or SILU. The reference's biased variance. */
+vd_status vd_group_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src1, const vd_tensor *src2,
+                        const vd_weight *scale, const vd_weight *shift, int groups, float eps,
+                        vd_activation act);
+
+/* Over the last axis. src and dst may be the same. */
+vd_status vd_layer_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_weight *scale,
+                        const vd_weight *shift, float eps);
+
+/* dst = act(src), dst = src converted (act NONE): any of the exec's dtype and F32. Same shape. */
+vd_status vd_activate(vd_exec *x, vd_tensor *dst, const vd_tensor *src, vd_activation act);
+
+/* Nearest: index floor(i * in / out). [n, h, w, c] -> [n, h', w', c]. */
+vd_status vd_resize_nearest(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
+
+/* Bilinear, half-pixel centres, no antialias (PyTorch's align_corners = false). Equal sizes copy. */
+vd_status vd_resize_bilinear(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
+
+/* dst[b, p, c] = src[b, c, p], converting dtype: planes to channels-last (p = frames * pixels).
+ * With the roles of c and p swapped it is its own inverse. src, dst: exec dtype or F32. */
+vd_status vd_transpose(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
+
+/* dst[i] = sum over k of coefficient[k] * src[k][i], float32 in, float64 sum of at most 8 terms,
+ * float32 out. dst may be one of the sources. */
+vd_status vd_combine(vd_exec *x, vd_tensor *dst, int terms, const double *coefficient,
+                     const vd_tensor *const *src);
+
+#endif
