@@ -9,7 +9,7 @@
 
 #include "core/status.h"
 
-typedef struct vd_json vd_json;           /* a parsed document; owns its values */
+typedef struct vd_json vd_json;             /* a parsed document; owns its values */
 typedef struct vd_json_value vd_json_value; /* a borrowed value inside a document */
 
 typedef enum vd_json_type {
@@ -23,7 +23,8 @@ typedef enum vd_json_type {
 
 /* Reads and parses a file of at most 256 MiB. `what` names the kind of file in messages
  * ("scheduler config"). VD_ERR_INPUT: unreadable, not JSON (with line and column), nested deeper
- * than 200, duplicate keys in one object. */
+ * than 200, duplicate keys in one object; also what no file of ours has: a byte order mark,
+ * \u0000, a number of more than 63 characters, more than 8 Mi values. */
 vd_status vd_json_read(const char *path, const char *what, vd_json **out);
 
 /* The same for text in memory; `origin` stands for the file name in messages. */
@@ -55,8 +56,8 @@ bool vd_json_bool(const vd_json_value *v);
 const char *vd_json_string(const vd_json_value *v); /* borrowed, UTF-8 */
 
 /* Typed members of `object` with a default for a missing key or null. VD_ERR_INPUT when the type or
- * range is wrong. Integers must be integral and within [min, max]; doubles within [min, max] and not
- * NaN. Strings are borrowed from the document. */
+ * range is wrong. Integers must be integral and within [min, max]; doubles within [min, max] and
+ * not NaN. Strings are borrowed from the document. */
 vd_status vd_json_int(const vd_json *doc, const vd_json_value *object, const char *key, int64_t min,
                       int64_t max, int64_t fallback, int64_t *out);
 vd_status vd_json_double(const vd_json *doc, const vd_json_value *object, const char *key,
@@ -78,6 +79,7 @@ void vd_json_writer_destroy(vd_json_writer *w);
 void vd_json_begin_object(vd_json_writer *w, const char *key); /* key NULL inside arrays, at root */
 void vd_json_begin_array(vd_json_writer *w, const char *key);
 void vd_json_end(vd_json_writer *w);
+/* Invalid UTF-8 is replaced by U+FFFD. */
 void vd_json_put_string(vd_json_writer *w, const char *key, const char *utf8);
 void vd_json_put_int(vd_json_writer *w, const char *key, int64_t v);
 void vd_json_put_double(vd_json_writer *w, const char *key, double v); /* NaN, infinity: null */
@@ -85,7 +87,8 @@ void vd_json_put_bool(vd_json_writer *w, const char *key, bool v);
 void vd_json_put_null(vd_json_writer *w, const char *key);
 /* A copy of a parsed value. */
 void vd_json_put_value(vd_json_writer *w, const char *key, const vd_json_value *v);
-/* The finished text, malloc'ed, owned by the caller; VD_ERR_MEMORY if any step failed. */
+/* The finished text, malloc'ed, owned by the caller. VD_ERR_MEMORY if any step ran out of it,
+ * VD_ERR_USAGE if the calls do not make one complete value (or nest deeper than 256). */
 vd_status vd_json_writer_finish(vd_json_writer *w, bool pretty, char **out);
 
 #endif

@@ -56,7 +56,8 @@ vd_status vd_checkpoint_finish(vd_checkpoint *ck, const char *what);
 vd_status vd_checkpoint_hash(const vd_checkpoint *ck, char buf[72]);
 
 /* Writes one safetensors file of `count` host tensors, beside and then renamed. `metadata` is a
- * NULL-terminated list of key, value, key, value or NULL. VD_ERR_OUTPUT. */
+ * NULL-terminated list of key, value, key, value or NULL. VD_ERR_OUTPUT; VD_ERR_USAGE for a name
+ * given twice or not UTF-8, or an invalid shape. An existing file stays as it was on failure. */
 vd_status vd_safetensors_write(const char *path, const char *const *names, const vd_tensor *tensors,
                                size_t count, const char *const *metadata);
 

@@ -47,8 +47,7 @@ size_t vd_tensor_bytes(const vd_tensor *t);
 /* A view of `data` with the given shape; `rank` dims follow as int64_t. */
 vd_tensor vd_tensor_view(void *data, vd_dtype dtype, int rank, const int64_t *dim);
 #define VD_VIEW(data, dtype, ...)                                                                  \
-    vd_tensor_view((data), (dtype),                                                                \
-                   (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                      \
+    vd_tensor_view((data), (dtype), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),     \
                    (int64_t[]){__VA_ARGS__})
 
 bool vd_tensor_same_shape(const vd_tensor *a, const vd_tensor *b);
