@@ -1,0 +1,166 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/backend_impl.h"
+
+/* In the order in which "auto" tries them. A NULL table: known, but not in this build. */
+static const struct {
+    const char *name;
+    const vd_backend_table *table;
+} backends[] = {
+    {"cuda", NULL},
+    {"cpu", &vd_cpu_backend},
+};
+
+enum { BACKEND_COUNT = sizeof backends / sizeof backends[0], MAX_THREADS = 1024 };
+
+static vd_status open_table(const vd_backend_table *table, int threads, vd_backend **out) {
+    vd_backend *be = calloc(1, sizeof *be);
+    if (be == NULL)
+        return vd_fail(VD_ERR_MEMORY, "no memory for a backend");
+    be->table = table;
+    vd_status st = table->open(be, threads);
+    if (st != VD_OK) {
+        free(be);
+        return st;
+    }
+    *out = be;
+    return VD_OK;
+}
+
+vd_status vd_backend_open(const char *name, int threads, vd_backend **out) {
+    *out = NULL;
+    if (threads < 0 || threads > MAX_THREADS)
+        return vd_fail(VD_ERR_USAGE, "threads is %d: give 1 to %d, or 0 for one per core", threads,
+                       MAX_THREADS);
+    bool any = strcmp(name, "auto") == 0;
+    vd_status st = VD_OK;
+    for (int i = 0; i < BACKEND_COUNT; i++) {
+        const vd_backend_table *table = backends[i].table;
+        if (!any && strcmp(name, backends[i].name) != 0)
+            continue;
+        if (table == NULL && any)
+            continue;
+        if (table == NULL)
+            return vd_fail(VD_ERR_BACKEND, "this build has no %s backend; use --backend cpu",
+                           strcmp(name, "cuda") == 0 ? "CUDA" : name);
+        st = open_table(table, threads, out);
+        if (st == VD_OK || !any)
+            return st;
+    }
+    if (st != VD_OK)
+        return st;
+    return vd_fail(VD_ERR_USAGE, "no backend is named \"%s\": use auto, cpu or cuda", name);
+}
+
+void vd_backend_close(vd_backend *be) {
+    if (be == NULL)
+        return;
+    be->table->close(be);
+    free(be);
+}
+
+const char *vd_backend_name(const vd_backend *be) {
+    return be->table->name;
+}
+
+const char *vd_backend_description(const vd_backend *be) {
+    return be->description;
+}
+
+int vd_backend_threads(const vd_backend *be) {
+    return be->threads;
+}
+
+vd_dtype vd_backend_auto_dtype(const vd_backend *be) {
+    return be->table->auto_dtype(be);
+}
+
+bool vd_backend_has_dtype(const vd_backend *be, vd_dtype dtype) {
+    return be->table->has_dtype(be, dtype);
+}
+
+vd_status vd_backend_alloc(vd_backend *be, size_t bytes, void **out) {
+    *out = NULL;
+    return be->table->alloc(be, bytes, out);
+}
+
+void vd_backend_free(vd_backend *be, void *ptr) {
+    if (ptr != NULL)
+        be->table->free(be, ptr);
+}
+
+vd_status vd_backend_upload(vd_backend *be, void *dst_device, const void *src_host, size_t bytes) {
+    return be->table->upload(be, dst_device, src_host, bytes);
+}
+
+vd_status vd_backend_download(vd_backend *be, void *dst_host, const void *src_device,
+                              size_t bytes) {
+    return be->table->download(be, dst_host, src_device, bytes);
+}
+
+/* ---- weights ------------------------------------------------------------------------------- */
+
+static bool is_float(vd_dtype dtype) {
+    return dtype == VD_F64 || dtype == VD_F32 || dtype == VD_F16 || dtype == VD_BF16;
+}
+
+static vd_status check_part(const vd_backend *be, const vd_weight_part *part, int rank,
+                            vd_dtype dtype) {
+    const vd_tensor *t = &part->tensor;
+    char shape[128];
+    vd_tensor_describe(t, shape, sizeof shape);
+    if (!vd_backend_has_dtype(be, dtype))
+        return vd_fail(VD_ERR_BACKEND, "the %s backend cannot compute in %s here",
+                       vd_backend_name(be), vd_dtype_name(dtype));
+    if (t->data == NULL || t->rank != rank || !is_float(t->dtype) || vd_tensor_elements(t) <= 0)
+        return vd_fail(VD_ERR_BACKEND, "weight: %s is not a float matrix of rank %d", shape, rank);
+    if (part->first_column < 0 || part->columns < 1 || part->first_column > t->dim[1] ||
+        part->columns > t->dim[1] - part->first_column)
+        return vd_fail(VD_ERR_BACKEND, "weight: columns %lld+%lld are not in %s",
+                       (long long)part->first_column, (long long)part->columns, shape);
+    return VD_OK;
+}
+
+vd_status vd_weight_create_linear(vd_backend *be, const vd_weight_part *parts, int part_count,
+                                  vd_dtype dtype, vd_weight **out) {
+    *out = NULL;
+    if (part_count < 1)
+        return vd_fail(VD_ERR_BACKEND, "weight: a matrix of no parts");
+    for (int i = 0; i < part_count; i++) {
+        vd_status st = check_part(be, &parts[i], 2, dtype);
+        if (st != VD_OK)
+            return st;
+        if (parts[i].columns != parts[0].columns)
+            return vd_fail(VD_ERR_BACKEND, "weight: parts of %lld and %lld columns cannot be fused",
+                           (long long)parts[0].columns, (long long)parts[i].columns);
+    }
+    return be->table->create_linear(be, parts, part_count, dtype, out);
+}
+
+vd_status vd_weight_create_conv(vd_backend *be, const vd_weight_part *part, vd_dtype dtype,
+                                vd_weight **out) {
+    *out = NULL;
+    vd_status st = check_part(be, part, 4, dtype);
+    return st == VD_OK ? be->table->create_conv(be, part, dtype, out) : st;
+}
+
+vd_status vd_weight_create_vector(vd_backend *be, const vd_tensor *parts, int part_count,
+                                  vd_weight **out) {
+    *out = NULL;
+    if (part_count < 1)
+        return vd_fail(VD_ERR_BACKEND, "weight: a vector of no parts");
+    for (int i = 0; i < part_count; i++)
+        if (parts[i].data == NULL || !is_float(parts[i].dtype) || vd_tensor_elements(&parts[i]) < 1)
+            return vd_fail(VD_ERR_BACKEND, "weight: part %d of a vector has no float values", i);
+    return be->table->create_vector(be, parts, part_count, out);
+}
+
+void vd_weight_destroy(vd_backend *be, vd_weight *w) {
+    if (w != NULL)
+        be->table->destroy_weight(be, w);
+}
+
+size_t vd_backend_weight_bytes(const vd_backend *be) {
+    return be->weight_bytes;
+}

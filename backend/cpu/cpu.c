@@ -1,0 +1,104 @@
+#include "backend/cpu/cpu.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cpu/dnnl_util.h"
+#include "backend/cpu/weights.h"
+
+static void cpu_close(vd_backend *be) {
+    vd_cpu_device *cpu = be->device;
+    if (cpu != NULL)
+        vd_dnnl_destroy(cpu->dnnl);
+    free(cpu);
+    be->device = NULL;
+}
+
+static vd_status cpu_open(vd_backend *be, int threads) {
+    static const vd_cpu_kernels *const kernels[] = {
+        [VD_CPU_BASELINE] = &vd_cpu_kernels_baseline,
+        [VD_CPU_AVX2] = &vd_cpu_kernels_avx2,
+        [VD_CPU_AVX512] = &vd_cpu_kernels_avx512,
+    };
+    be->threads = threads > 0 ? threads : omp_get_num_procs();
+    vd_cpu_device *cpu = calloc(1, sizeof *cpu);
+    if (cpu == NULL)
+        return vd_fail(VD_ERR_MEMORY, "no memory for the cpu backend");
+    be->device = cpu;
+    const char *isa;
+    cpu->kernels = kernels[vd_dnnl_isa(&isa)];
+    snprintf(be->description, sizeof be->description, "oneDNN %s, %s, %d thread%s",
+             vd_dnnl_version(), isa, be->threads, be->threads == 1 ? "" : "s");
+    vd_status st = vd_dnnl_create(be->threads, &cpu->dnnl);
+    if (st != VD_OK)
+        cpu_close(be);
+    return st;
+}
+
+static vd_status cpu_alloc(vd_backend *be, size_t bytes, void **out) {
+    (void)be;
+    *out = NULL;
+    const size_t align = VD_ARENA_ALIGN_BYTES;
+    if (bytes <= SIZE_MAX - align)
+        *out = aligned_alloc(align, (bytes / align + 1) * align);
+    if (*out == NULL)
+        return vd_fail(VD_ERR_MEMORY, "the cpu backend cannot have %.1f MiB of memory",
+                       (double)bytes / 1048576.0);
+    memset(*out, 0, bytes);
+    return VD_OK;
+}
+
+static void cpu_free(vd_backend *be, void *ptr) {
+    (void)be;
+    free(ptr);
+}
+
+static vd_status cpu_copy(vd_backend *be, void *dst, const void *src, size_t bytes) {
+    (void)be;
+    memcpy(dst, src, bytes);
+    return VD_OK;
+}
+
+/* oneDNN computes in bf16 from AVX-512 on, by conversion where the machine has no such products. */
+static bool cpu_has_dtype(const vd_backend *be, vd_dtype dtype) {
+    (void)be;
+    const char *isa;
+    return dtype == VD_F32 || (dtype == VD_BF16 && vd_dnnl_isa(&isa) == VD_CPU_AVX512);
+}
+
+static vd_dtype cpu_auto_dtype(const vd_backend *be) {
+    (void)be;
+    return vd_dnnl_has_native_bf16() ? VD_BF16 : VD_F32;
+}
+
+static const vd_op_table ops = {
+    .conv2d = vd_cpu_conv2d,
+    .linear = vd_cpu_linear,
+    .attention = vd_cpu_attention,
+    .group_norm = vd_cpu_group_norm,
+    .layer_norm = vd_cpu_layer_norm,
+    .activate = vd_cpu_activate,
+    .resize_nearest = vd_cpu_resize_nearest,
+    .resize_bilinear = vd_cpu_resize_bilinear,
+    .transpose = vd_cpu_transpose,
+    .combine = vd_cpu_combine,
+};
+
+const vd_backend_table vd_cpu_backend = {
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .upload = cpu_copy,
+    .download = cpu_copy,
+    .has_dtype = cpu_has_dtype,
+    .auto_dtype = cpu_auto_dtype,
+    .create_linear = vd_cpu_create_linear,
+    .create_conv = vd_cpu_create_conv,
+    .create_vector = vd_cpu_create_vector,
+    .destroy_weight = vd_cpu_destroy_weight,
+    .ops = &ops,
+};
