@@ -1,0 +1,31 @@
+/* What a UNet's config.json says about its structure. */
+#ifndef VD_UNET3D_CONFIG_H
+#define VD_UNET3D_CONFIG_H
+
+#include "core/json.h"
+
+enum { VD_UNET_MAX_LEVELS = 16 };
+
+typedef struct vd_unet_config {
+    int levels;
+    int64_t in_channels, out_channels;
+    int64_t channels[VD_UNET_MAX_LEVELS]; /* per level, the finest first */
+    bool down_attention[VD_UNET_MAX_LEVELS];
+    bool up_attention[VD_UNET_MAX_LEVELS]; /* in the order of up_blocks: the coarsest first */
+    int layers_per_block;                  /* of the down path; the up path has one more */
+    int norm_groups;
+    float norm_eps;
+    int64_t cross_attention_dim;
+    int head_dim;                    /* of every spatial and temporal attention */
+    int sample_height, sample_width; /* latents the model was trained at; 0 if not given */
+} vd_unet_config;
+
+/* Reads a parsed UNet3DConditionModel config.json, missing keys as diffusers defaults them. Keys
+ * that cannot matter are ignored. VD_ERR_INPUT, naming the JSON path: another class, a value that
+ * would change the result and is not implemented, a size that is impossible or absurd. */
+vd_status vd_unet_config_parse(const vd_json *doc, vd_unet_config *out);
+
+/* The same for a file. */
+vd_status vd_unet_config_read(const char *path, vd_unet_config *out);
+
+#endif

@@ -1,0 +1,32 @@
+/* What one forward pass carries through its modules. */
+#ifndef VD_UNET3D_PASS_H
+#define VD_UNET3D_PASS_H
+
+#include "backend/backend.h"
+
+/* What a caller may change or watch in a forward pass. NULL members do nothing. The same hooks
+ * must be given to the dry and to the real pass. */
+typedef struct vd_unet_hooks {
+    void *user;
+    /* Called after each module with its diffusers path ("down_blocks.0.resnets.1") and output:
+     * a device view [batch * frames, h, w, c], or F32 [g, c] for "time_embedding" (g = 1 when all
+     * timesteps are equal, else the batch), valid during the call. Not called in a dry pass.
+     * Anything but VD_OK ends the pass with that status. */
+    vd_status (*tap)(void *user, const char *path, const vd_tensor *output);
+} vd_unet_hooks;
+
+typedef struct vd_unet_pass {
+    vd_exec *x;
+    const vd_unet_hooks *hooks; /* NULL: none */
+    int64_t batch, frames;
+    vd_tensor time; /* SiLU of the time embedding, F32 [g, width], batch * frames a multiple of g */
+} vd_unet_pass;
+
+/* Is somebody watching? Then modules whose last step is fused into the next do it separately. */
+bool vd_unet_is_tapped(const vd_unet_pass *pass);
+
+/* Shows the output of module "PREFIX.rest" (see vd_path_join) to the tap. */
+vd_status vd_unet_tap(const vd_unet_pass *pass, const vd_tensor *output, const char *prefix,
+                      const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+#endif

@@ -1,0 +1,50 @@
+/* UNet3DConditionModel, the denoiser of text-to-video models of the ms-1.7b kind: load, forward.
+ *
+ *     vd_unet *u;
+ *     vd_unet_open(be, "model/unet", VD_BF16, &u);
+ *     for (int dry = 1; dry >= 0; dry--) {            // plans, then computes
+ *         vd_unet_set_context(u, x, &text_states);
+ *         vd_unet_forward(u, x, &noise, &latents, timesteps, NULL);
+ *         if (dry)
+ *             vd_exec_commit(x);
+ *     }
+ *     vd_unet_destroy(u);
+ */
+#ifndef VD_UNET3D_UNET3D_H
+#define VD_UNET3D_UNET3D_H
+
+#include "core/safetensors.h"
+#include "unet3d/config.h"
+#include "unet3d/pass.h"
+
+typedef struct vd_unet vd_unet;
+
+/* Loads DIR/config.json and DIR/diffusion_pytorch_model*.safetensors; weights are packed in `dtype`
+ * (VD_ERR_BACKEND if the device does not compute in it). VD_ERR_INPUT: see vd_unet_config_parse,
+ * vd_checkpoint_open and vd_checkpoint_finish. */
+vd_status vd_unet_open(vd_backend *be, const char *dir, vd_dtype dtype, vd_unet **out);
+void vd_unet_destroy(vd_unet *u);
+
+const vd_unet_config *vd_unet_get_config(const vd_unet *u);
+
+/* The weights' files, for the model's identity. */
+const vd_checkpoint *vd_unet_checkpoint(const vd_unet *u);
+
+/* Computes the text's keys and values for all later forwards: states [B, T, cross_attention_dim],
+ * device memory, F32 or the exec's dtype. Takes device memory of its own when B * T grows or
+ * shrinks, so call it once while the exec is dry and again, with the same shape, after the commit:
+ * a dry call only plans. */
+vd_status vd_unet_set_context(vd_unet *u, vd_exec *x, const vd_tensor *states);
+
+/* Predicts dst [B, out_channels, F, H, W] from sample [B, in_channels, F, H, W], both F32 device
+ * memory. B may be smaller than the context's: its first B items are used. timestep: B values.
+ * hooks: NULL for none. The exec has the dtype that the weights were packed in. All that is taken
+ * from the arena is given back, also after a failure. */
+vd_status vd_unet_forward(vd_unet *u, vd_exec *x, vd_tensor *dst, const vd_tensor *sample,
+                          const double *timestep, const vd_unet_hooks *hooks);
+
+/* The sinusoids of a timestep, in float32 as diffusers computes them: `width` values, cosines
+ * first; an odd width ends in a zero. */
+void vd_timestep_embedding(float *dst, int64_t width, double timestep);
+
+#endif
