@@ -9,7 +9,7 @@ function(vd_target_defaults target)
   target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
   if(VD_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=address,undefined
-                           -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g)
+                           -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -UNDEBUG)
     target_link_options(${target} PRIVATE -fsanitize=address,undefined)
   endif()
 endfunction()

@@ -246,6 +246,22 @@ static int compare_paths(const void *a, const void *b) {
                   (*(const vd_mapped_file *const *)b)->path);
 }
 
+/* All of a small file; of a large one its size and 4 KiB of every 64, which reads and hashes a
+ * checkpoint of several GB in a second. */
+static void add_file(vd_sha256_state *sha, const vd_mapped_file *file) {
+    enum { WHOLE_BYTES = 64 << 20, SAMPLE_BYTES = 4096, STRIDE_BYTES = 65536 };
+    if (file->bytes <= WHOLE_BYTES) {
+        vd_sha256_add(sha, file->map, file->bytes);
+        return;
+    }
+    const uint64_t size = file->bytes;
+    vd_sha256_add(sha, &size, sizeof size);
+    for (size_t at = 0; at < file->bytes; at += STRIDE_BYTES) {
+        const size_t left = file->bytes - at;
+        vd_sha256_add(sha, (const char *)file->map + at, left < SAMPLE_BYTES ? left : SAMPLE_BYTES);
+    }
+}
+
 vd_status vd_checkpoint_hash(const vd_checkpoint *ck, char buf[72]) {
     const vd_mapped_file **order = malloc(ck->file_count * sizeof(const vd_mapped_file *));
     if (order == NULL)
@@ -257,7 +273,7 @@ vd_status vd_checkpoint_hash(const vd_checkpoint *ck, char buf[72]) {
     vd_sha256_state sha;
     vd_sha256_begin(&sha);
     for (size_t i = 0; i < ck->file_count; i++)
-        vd_sha256_add(&sha, order[i]->map, order[i]->bytes);
+        add_file(&sha, order[i]);
     free(order);
     uint8_t digest[VD_SHA256_BYTES];
     char hex[VD_SHA256_HEX_BYTES];

@@ -52,7 +52,8 @@ void vd_checkpoint_ignore(vd_checkpoint *ck, const char *name);
  * missing, misshapen (found and expected shape), or were never taken. `what` names the network. */
 vd_status vd_checkpoint_finish(vd_checkpoint *ck, const char *what);
 
-/* "sha256:..." of all file bytes: the model's identity in a clip's metadata. buf: 72 bytes. */
+/* "sha256:..." of the files' bytes: the model's identity in a clip's metadata. Of files over 64 MiB
+ * the size and 4 KiB of every 64 are hashed, so that it takes no longer than loading. buf: 72. */
 vd_status vd_checkpoint_hash(const vd_checkpoint *ck, char buf[72]);
 
 /* Writes one safetensors file of `count` host tensors, beside and then renamed. `metadata` is a

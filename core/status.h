@@ -9,6 +9,9 @@
 #ifndef VD_CORE_STATUS_H
 #define VD_CORE_STATUS_H
 
+/* Marks what libvidilate exports. */
+#define VD_API __attribute__((visibility("default")))
+
 typedef enum vd_status {
     VD_OK = 0,
     VD_ERR_USAGE = -1,       /* an argument that cannot be                  (exit 2) */
@@ -29,10 +32,10 @@ vd_status vd_fail(vd_status code, const char *format, ...) __attribute__((format
 vd_status vd_fail_in(vd_status code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The last message of the calling thread; "" if there was none. Valid until its next vd_fail. */
-const char *vd_error_message(void);
+VD_API const char *vd_error_message(void);
 
 /* The process exit code for a status: 0, 2, 3, 4, 5, 6 or 130. */
-int vd_exit_code(vd_status status);
+VD_API int vd_exit_code(vd_status status);
 
 /* `if (failed) goto done;` for functions with one cleanup label and a local `st`. */
 #define VD_TRY(expr)                                                                               \

@@ -1,13 +1,27 @@
 /* Inner loops that are compiled once for each instruction set (kernels.c with different -march
  * flags) and chosen when the backend opens. Single-threaded: the callers divide the work, always
- * the same way whatever the thread count, so that results do not depend on it. */
+ * the same way whatever the thread count, so that results do not depend on it.
+ *
+ * Activations are F32 or BF16 and computed in float32. NaN comes out where NaN went in. Strides
+ * and counts are in elements.
+ */
 #ifndef VD_BACKEND_CPU_KERNELS_H
 #define VD_BACKEND_CPU_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "backend/ops.h"
+
+/* Rows of the matrices of `product` have a multiple of this many elements. */
+enum { VD_CPU_PAD = 16 };
+
+/* How rows are normalized: (x - mean[c]) * scale[c] + shift[c]. */
+typedef struct vd_cpu_norm {
+    const float *mean, *scale, *shift;
+    vd_activation act;
+} vd_cpu_norm;
 
 typedef struct vd_cpu_kernels {
     const char *isa; /* "avx512", "avx2", "baseline" */
@@ -21,6 +35,45 @@ typedef struct vd_cpu_kernels {
 
     /* dst[i] = a[i] * gelu(g[i]) */
     void (*geglu)(float *dst, const float *a, const float *g, size_t count);
+
+    /* The mean of each channel over `rows` rows (at most a few thousand) that lie `stride` apart,
+     * and the sum of squares of the differences from it. */
+    void (*moments)(double *mean, double *squares, const void *src, vd_dtype dtype, size_t rows,
+                    size_t stride, size_t channels);
+
+    /* One row of `channels` out of rows that may be wider. */
+    void (*normalize)(void *dst, vd_dtype dst_dtype, const void *src, vd_dtype src_dtype,
+                      const vd_cpu_norm *norm, size_t channels);
+
+    /* dst may be src if the dtypes are equal. `row`: scratch of `channels` floats. */
+    void (*layer_norm)(void *dst, vd_dtype dst_dtype, const void *src, vd_dtype src_dtype,
+                       const float *scale, const float *shift, float eps, size_t channels,
+                       float *row);
+
+    /* dst = (1 - fy) ((1 - fx) a0 + fx a1) + fy ((1 - fx) b0 + fx b1), all of `dtype`. */
+    void (*blend)(void *dst, const void *const corner[4], vd_dtype dtype, float fx, float fy,
+                  size_t count);
+
+    /* dst[c, r] = src[r, c] */
+    void (*transpose)(void *dst, vd_dtype dst_dtype, size_t dst_stride, const void *src,
+                      vd_dtype src_dtype, size_t src_stride, size_t rows, size_t columns);
+
+    /* dst[i] = sum of coefficient[k] * src[k][first + i], in double */
+    void (*combine)(float *dst, int terms, const double *coefficient, const float *const *src,
+                    size_t first, size_t count);
+
+    /* c[m, n] = a[m, k] b[k, n], or c += a b. Rows of b and c are readable and writable up to n
+     * rounded up to VD_CPU_PAD. */
+    void (*product)(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
+                    size_t m, size_t n, size_t k, bool accumulate);
+
+    /* One row of scores, in place: s = exp(s * scale - top), top being the largest of the row and
+     * of *top before; *sum grows by what is written. Returns what earlier results and the earlier
+     * *sum must be (and the latter is) multiplied by: exp(old top - new top). */
+    float (*softmax)(float *s, size_t count, float scale, float *top, float *sum);
+
+    /* x *= factor */
+    void (*scale)(float *x, float factor, size_t count);
 } vd_cpu_kernels;
 
 extern const vd_cpu_kernels vd_cpu_kernels_baseline;

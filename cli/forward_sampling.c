@@ -1,0 +1,359 @@
+/* Groups guidance, scheduler and pipeline. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/forward.h"
+#include "video/guidance.h"
+#include "video/model.h"
+#include "video/scheduler.h"
+
+vd_status forward_guidance(forward_case *c) {
+    static const char *const names[] = {"cfg", "ndcfg", "cfg_rescaled", "ndcfg_rescaled"};
+    vd_status st = VD_OK;
+    float *uncond = NULL, *text = NULL, *base = NULL, *values = NULL;
+    vd_tensor shape, text_shape, base_shape;
+    double scale = 0, rescale = 0;
+    VD_TRY(forward_input(c, "strong_uncond", &uncond, &shape));
+    VD_TRY(forward_input(c, "strong_text", &text, &text_shape));
+    VD_TRY(forward_input(c, "base_uncond", &base, &base_shape));
+    VD_TRY(vd_json_double(c->doc, c->settings, "guidance_scale", 0, 1e6, 7.5, &scale));
+    VD_TRY(vd_json_double(c->doc, c->settings, "guidance_rescale", 0, 1, 0, &rescale));
+    if (!vd_tensor_same_shape(&shape, &text_shape) || !vd_tensor_same_shape(&shape, &base_shape) ||
+        shape.rank < 1) {
+        st = vd_fail(VD_ERR_INPUT, "%s: the three predictions differ in shape", c->name);
+        goto done;
+    }
+    size_t count = (size_t)vd_tensor_elements(&shape), batch = (size_t)shape.dim[0];
+    for (int i = 0; i < 4; i++) {
+        VD_TRY(forward_floats(count, &values));
+        vd_guidance_mix(values, i % 2 ? base : uncond, uncond, text, scale, count);
+        if (i >= 2)
+            st = vd_guidance_rescale(values, text, rescale, batch, count / batch);
+        if (st != VD_OK) {
+            free(values);
+            goto done;
+        }
+        VD_TRY(forward_add(c, names[i], values, shape.rank, shape.dim));
+    }
+done:
+    free(uncond);
+    free(text);
+    free(base);
+    return st;
+}
+
+/* ---- scheduler ----------------------------------------------------------------------------- */
+
+/* Outputs named after a beta schedule, with _zsnr for zero terminal SNR. */
+static vd_status alphas_cumprod(forward_case *c) {
+    static const struct {
+        const char *name;
+        vd_beta_schedule schedule;
+        bool zero_snr;
+    } wanted[] = {{"scaled_linear", VD_BETAS_SCALED_LINEAR, false},
+                  {"linear", VD_BETAS_LINEAR, false},
+                  {"cosine", VD_BETAS_COSINE, false},
+                  {"scaled_linear_zsnr", VD_BETAS_SCALED_LINEAR, true}};
+    vd_status st = VD_OK;
+    vd_scheduler_config config;
+    VD_TRY(vd_scheduler_config_from_json(c->doc, c->settings, "DDIMScheduler", &config));
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0] && st == VD_OK; i++) {
+        float *values = NULL;
+        config.beta_schedule = wanted[i].schedule;
+        config.rescale_betas_zero_snr = wanted[i].zero_snr;
+        st = forward_floats((size_t)config.train_steps, &values);
+        if (st == VD_OK)
+            st = vd_scheduler_alphas_cumprod(&config, values);
+        if (st == VD_OK)
+            st = FORWARD_ADD(c, wanted[i].name, values, config.train_steps);
+        else
+            free(values);
+    }
+    vd_scheduler_config_clear(&config);
+done:
+    return st;
+}
+
+typedef struct sampler_run {
+    vd_scheduler *s;
+    float *sample, *outputs, *noise;
+    vd_tensor shape;
+    size_t count; /* values of one sample */
+    int calls;
+} sampler_run;
+
+static vd_status open_sampler(forward_case *c, sampler_run *r) {
+    vd_status st = VD_OK;
+    vd_tensor outputs, noise = {0};
+    vd_scheduler_config config;
+    int64_t steps = 0;
+    double eta = 0;
+    const vd_json_value *keys = vd_json_get(c->settings, "config");
+    if (!keys)
+        return vd_json_fail(c->doc, c->settings, "the case has no scheduler `config`");
+    VD_TRY(vd_json_int(c->doc, c->settings, "steps", 1, 100000, 50, &steps));
+    VD_TRY(vd_json_double(c->doc, c->settings, "eta", 0, 1, 0, &eta));
+    VD_TRY(forward_input(c, "sample", &r->sample, &r->shape));
+    VD_TRY(forward_input(c, "model_output", &r->outputs, &outputs));
+    if (forward_has_input(c, "noise"))
+        VD_TRY(forward_input(c, "noise", &r->noise, &noise));
+    r->count = (size_t)vd_tensor_elements(&r->shape);
+    VD_TRY(vd_scheduler_config_from_json(c->doc, keys, c->module, &config));
+    st = vd_scheduler_create(&config, (int)steps, eta, r->count, &r->s);
+    vd_scheduler_config_clear(&config);
+    if (st != VD_OK)
+        goto done;
+    r->calls = vd_scheduler_calls(r->s);
+    size_t all = r->count * (size_t)r->calls;
+    if ((size_t)vd_tensor_elements(&outputs) < all ||
+        (r->noise && (size_t)vd_tensor_elements(&noise) < all))
+        st = vd_fail(VD_ERR_INPUT, "%s: %d calls want as many model outputs (and noises)", c->name,
+                     r->calls);
+done:
+    return st;
+}
+
+static vd_status add_schedule(forward_case *c, const sampler_run *r) {
+    vd_status st = VD_OK;
+    float *timesteps = NULL, *sigma = NULL, *sigmas = NULL;
+    size_t sigma_count = 0;
+    const double *ladder = vd_scheduler_sigmas(r->s, &sigma_count);
+    VD_TRY(forward_floats((size_t)r->calls, &timesteps));
+    for (int i = 0; i < r->calls; i++)
+        timesteps[i] = (float)vd_scheduler_timestep(r->s, i);
+    VD_TRY(FORWARD_ADD(c, "timesteps", timesteps, r->calls));
+    VD_TRY(forward_floats(1, &sigma));
+    sigma[0] = (float)vd_scheduler_init_noise_sigma(r->s);
+    VD_TRY(FORWARD_ADD(c, "init_noise_sigma", sigma, 1));
+    if (ladder && forward_wants(c, "sigmas")) {
+        VD_TRY(forward_floats(sigma_count, &sigmas));
+        for (size_t i = 0; i < sigma_count; i++)
+            sigmas[i] = (float)ladder[i];
+        VD_TRY(FORWARD_ADD(c, "sigmas", sigmas, (int64_t)sigma_count));
+    }
+done:
+    return st;
+}
+
+vd_status forward_scheduler(forward_case *c) {
+    vd_status st = VD_OK;
+    sampler_run r = {0};
+    float *scaled = NULL, *trace = NULL;
+    if (!c->module[0])
+        return alphas_cumprod(c);
+    VD_TRY(open_sampler(c, &r));
+    VD_TRY(add_schedule(c, &r));
+    VD_TRY(forward_floats(r.count * (size_t)r.calls, &scaled));
+    VD_TRY(forward_floats(r.count * (size_t)r.calls, &trace));
+    float sigma = (float)vd_scheduler_init_noise_sigma(r.s);
+    for (size_t i = 0; i < r.count; i++)
+        r.sample[i] *= sigma;
+    for (int k = 0; k < r.calls; k++) {
+        size_t at = (size_t)k * r.count;
+        float scale = (float)vd_scheduler_input_scale(r.s, k);
+        for (size_t i = 0; i < r.count; i++)
+            scaled[at + i] = r.sample[i] * scale;
+        VD_TRY(vd_scheduler_step(r.s, k, r.sample, r.outputs + at, r.noise ? r.noise + at : NULL,
+                                 r.count));
+        memcpy(trace + at, r.sample, r.count * sizeof *trace);
+    }
+    int64_t dim[VD_MAX_RANK] = {r.calls};
+    int rank = r.shape.rank < VD_MAX_RANK ? r.shape.rank : VD_MAX_RANK - 1;
+    memcpy(dim + 1, r.shape.dim, (size_t)rank * sizeof *dim);
+    st = forward_add(c, "scaled_input", scaled, rank + 1, dim);
+    scaled = NULL;
+    if (st != VD_OK)
+        goto done;
+    st = forward_add(c, "trace", trace, rank + 1, dim);
+    trace = NULL;
+done:
+    vd_scheduler_destroy(r.s);
+    free(r.sample);
+    free(r.outputs);
+    free(r.noise);
+    free(scaled);
+    free(trace);
+    return st;
+}
+
+/* ---- pipeline ------------------------------------------------------------------------------ */
+
+typedef struct pipeline_run {
+    forward_case *c;
+    vd_render_request request;
+    vd_scheduler_config config;
+    bool has_config;
+    float *latents_in, *noise;
+    int64_t latent_dim[5];
+    /* What the events gather. */
+    float *context, *trace, *prediction, *pixels, *frames;
+    int64_t branches, tokens, width, steps;
+    vd_status status; /* of events that cannot fail by themselves */
+} pipeline_run;
+
+static void on_context(void *user, const float *states, int64_t branches, int64_t tokens,
+                       int64_t width) {
+    pipeline_run *p = user;
+    size_t count = (size_t)(branches * tokens * width);
+    p->status = forward_floats(count, &p->context);
+    if (p->status != VD_OK)
+        return;
+    memcpy(p->context, states, count * sizeof *states);
+    p->branches = branches;
+    p->tokens = tokens;
+    p->width = width;
+}
+
+static vd_status on_step(void *user, int64_t step, const float *latents, const float *prediction,
+                         size_t count) {
+    pipeline_run *p = user;
+    float *grown = realloc(p->trace, (size_t)(step + 1) * count * sizeof *grown);
+    if (!grown)
+        return vd_fail(VD_ERR_MEMORY, "no memory for the trace of latents");
+    p->trace = grown;
+    memcpy(grown + (size_t)step * count, latents, count * sizeof *latents);
+    p->steps = step + 1;
+    if (step > 0)
+        return p->status;
+    vd_status st = forward_floats(count, &p->prediction);
+    if (st == VD_OK)
+        memcpy(p->prediction, prediction, count * sizeof *prediction);
+    return st;
+}
+
+static vd_status on_frame(void *user, int64_t index, const float *image, const uint8_t *rgb) {
+    vd_status st = VD_OK;
+    pipeline_run *p = user;
+    const vd_render_request *r = &p->request;
+    size_t count = (size_t)(r->height_px * r->width_px * 3), all = count * (size_t)r->frames;
+    if (!p->pixels)
+        VD_TRY(forward_floats(all, &p->pixels));
+    if (!p->frames)
+        VD_TRY(forward_floats(all, &p->frames));
+    for (size_t i = 0; i < count; i++) {
+        float unit = image[i] / 2 + 0.5F;
+        p->pixels[(size_t)index * count + i] = unit < 0 ? 0 : unit > 1 ? 1 : unit;
+        p->frames[(size_t)index * count + i] = (float)rgb[i];
+    }
+done:
+    return st;
+}
+
+static vd_status open_pipeline(forward_case *c, vd_model **out) {
+    vd_status st = VD_OK;
+    vd_model_folders f = {0};
+    vd_model_options options = {
+        .backend = c->backend, .dtype = strcmp(c->dtype_name, "auto") == 0 ? "f32" : c->dtype_name};
+    VD_TRY(forward_component(c, "text_encoder", &f.text_encoder));
+    VD_TRY(forward_component(c, "tokenizer", &f.tokenizer));
+    VD_TRY(forward_component(c, "unet", &f.unet));
+    VD_TRY(forward_component(c, "vae", &f.vae));
+    VD_TRY(forward_component(c, "scheduler", &f.scheduler));
+    VD_TRY(forward_vocabulary(c, f.tokenizer, &f.vocabulary));
+    VD_TRY(vd_model_open_folders(&f, &options, out));
+done:
+    vd_model_folders_free(&f);
+    return st;
+}
+
+static vd_status read_request(pipeline_run *p, const vd_model *model) {
+    vd_status st = VD_OK;
+    forward_case *c = p->c;
+    vd_render_request *r = &p->request;
+    vd_tensor shape, noise;
+    int64_t scale = vd_model_get_info(model)->latent_scale;
+    const vd_json_value *scheduler = vd_json_get(c->settings, "scheduler");
+    *r = vd_render_defaults(model);
+    VD_TRY(vd_json_text(c->doc, c->settings, "prompt", "", &r->prompt));
+    VD_TRY(vd_json_text(c->doc, c->settings, "negative_prompt", NULL, &r->negative_prompt));
+    VD_TRY(vd_json_int(c->doc, c->settings, "steps", 1, 1000, 50, &r->steps));
+    VD_TRY(vd_json_double(c->doc, c->settings, "guidance_scale", 0, 1e6, 7.5, &r->guidance));
+    VD_TRY(vd_json_double(c->doc, c->settings, "guidance_rescale", 0, 1, 0, &r->guidance_rescale));
+    VD_TRY(vd_json_double(c->doc, c->settings, "eta", 0, 1, 0, &r->eta));
+    VD_TRY(forward_input(c, "latents", &p->latents_in, &shape));
+    if (shape.rank != 5 || shape.dim[0] != 1 ||
+        shape.dim[1] != vd_model_get_info(model)->latent_channels) {
+        st = vd_fail(VD_ERR_INPUT, "%s: wants in.latents [1, %lld, F, h, w]", c->name,
+                     (long long)vd_model_get_info(model)->latent_channels);
+        goto done;
+    }
+    memcpy(p->latent_dim, shape.dim, sizeof p->latent_dim);
+    r->latents = p->latents_in;
+    r->frames = shape.dim[2];
+    r->height_px = shape.dim[3] * scale;
+    r->width_px = shape.dim[4] * scale;
+    if (forward_has_input(c, "noise")) {
+        VD_TRY(forward_input(c, "noise", &p->noise, &noise));
+        if (vd_tensor_elements(&noise) < r->steps * vd_tensor_elements(&shape)) {
+            st = vd_fail(VD_ERR_INPUT, "%s: in.noise holds fewer than %lld steps", c->name,
+                         (long long)r->steps);
+            goto done;
+        }
+        r->step_noise = p->noise;
+    }
+    if (scheduler) {
+        VD_TRY(vd_scheduler_config_from_json(c->doc, scheduler, NULL, &p->config));
+        p->has_config = true;
+        r->scheduler_config = &p->config;
+    }
+done:
+    return st;
+}
+
+static vd_status add_results(pipeline_run *p) {
+    vd_status st = VD_OK;
+    const vd_render_request *r = &p->request;
+    const int64_t *d = p->latent_dim;
+    struct {
+        const char *name;
+        float **values;
+        int rank;
+        int64_t dim[6];
+    } result[] = {
+        {"latents", &p->trace, 6, {p->steps, d[0], d[1], d[2], d[3], d[4]}},
+        {"first_prediction", &p->prediction, 5, {d[0], d[1], d[2], d[3], d[4]}},
+        {"context", &p->context, 3, {p->branches, p->tokens, p->width}},
+        {"pixels", &p->pixels, 4, {r->frames, r->height_px, r->width_px, 3}},
+        {"frames", &p->frames, 4, {r->frames, r->height_px, r->width_px, 3}},
+    };
+    for (size_t i = 0; i < sizeof result / sizeof result[0] && st == VD_OK; i++) {
+        if (!forward_wants(p->c, result[i].name))
+            continue;
+        st = forward_add(p->c, result[i].name, *result[i].values, result[i].rank, result[i].dim);
+        *result[i].values = NULL;
+    }
+    return st;
+}
+
+vd_status forward_pipeline(forward_case *c) {
+    static const char *const unknown[] = {"dilate", "ndcfg_dilate",    "disperse", "progressive",
+                                          "freeu",  "attention_scale", NULL};
+    vd_status st = VD_OK;
+    pipeline_run p = {.c = c};
+    vd_model *model = NULL;
+    vd_render_events events = {.user = &p,
+                               .should_stop = cli_interrupted,
+                               .context = on_context,
+                               .step = on_step,
+                               .frame = on_frame};
+    VD_TRY(forward_refuse_settings(c, unknown));
+    VD_TRY(open_pipeline(c, &model));
+    VD_TRY(read_request(&p, model));
+    VD_TRY(vd_render(model, &p.request, &events));
+    VD_TRY(p.status);
+    VD_TRY(add_results(&p));
+done:
+    if (p.has_config)
+        vd_scheduler_config_clear(&p.config);
+    vd_model_close(model);
+    free(p.latents_in);
+    free(p.noise);
+    free(p.context);
+    free(p.trace);
+    free(p.prediction);
+    free(p.pixels);
+    free(p.frames);
+    return st;
+}

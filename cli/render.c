@@ -1,0 +1,334 @@
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/progress.h"
+#include "core/json.h"
+#include "core/safetensors.h"
+#include "core/sha256.h"
+#include "core/text.h"
+#include "encode/probe.h"
+#include "encode/sink.h"
+#include "video/scheduler.h"
+#include "video/vidilate.h"
+
+typedef struct render_args {
+    const char *model, *prompt, *negative_prompt, *scheduler, *backend, *dtype, *method;
+    const char *codec, *pix_fmt, *save_latents, *latents, *progress, *output, *from;
+    int64_t width, height, frames, steps, threads;
+    double scale, fps, guidance, guidance_rescale, eta, crf;
+    uint64_t seed;
+    struct {
+        bool width, height, scale, frames, fps;
+    } has;
+} render_args;
+
+static const char *const BACKENDS[] = {"auto", "cpu", "cuda", NULL};
+static const char *const DTYPES[] = {"auto", "f32", "bf16", "f16", NULL};
+static const char *const METHODS[] = {"auto", "direct", NULL};
+static const char *const PROGRESS[] = {"auto", "bar", "json", "none", NULL};
+
+enum { OPTION_COUNT = 26 };
+
+static void fill_options(render_args *a, cli_option options[OPTION_COUNT]) {
+    const cli_option list[OPTION_COUNT] = {
+        {"model", 0, CLI_TEXT, &a->model, "DIR",
+         "model folder in diffusers layout (the model that ships)", NULL, NULL},
+        {"prompt", 'p', CLI_PROMPT, &a->prompt, "TEXT", "what to draw; @FILE reads it", NULL, NULL},
+        {"negative-prompt", 'n', CLI_PROMPT, &a->negative_prompt, "TEXT",
+         "what to keep away from; @FILE reads it", NULL, NULL},
+        {"output", 'o', CLI_TEXT, &a->output, "FILE",
+         ".mp4 .mov .mkv .webm, NAME%04d.png for frames, hash: or null:", NULL, NULL},
+        {"width", 0, CLI_INT, &a->width, "PX", "width (the model's own)", NULL, &a->has.width},
+        {"height", 0, CLI_INT, &a->height, "PX", "height (the model's own)", NULL, &a->has.height},
+        {"scale", 0, CLI_DOUBLE, &a->scale, "X", "size relative to the model's own (1)", NULL,
+         &a->has.scale},
+        {"frames", 0, CLI_INT, &a->frames, "N", "number of frames (the model's own)", NULL,
+         &a->has.frames},
+        {"fps", 0, CLI_DOUBLE, &a->fps, "RATE", "frames a second (the model's own)", NULL,
+         &a->has.fps},
+        {"steps", 0, CLI_INT, &a->steps, "N", "denoising steps (50)", NULL, NULL},
+        {"guidance", 0, CLI_DOUBLE, &a->guidance, "W",
+         "classifier-free guidance scale; 1 turns it off (7.5)", NULL, NULL},
+        {"guidance-rescale", 0, CLI_DOUBLE, &a->guidance_rescale, "PHI",
+         "pull the guided prediction's deviation back, 0..1 (0)", NULL, NULL},
+        {"scheduler", 0, CLI_CHOICE, &a->scheduler, "NAME",
+         "ddim, dpmpp2m, euler, ... with the folder's settings (the folder's own)",
+         vd_scheduler_names(), NULL},
+        {"eta", 0, CLI_DOUBLE, &a->eta, "ETA", "noise of DDIM's steps, 0..1 (0)", NULL, NULL},
+        {"seed", 's', CLI_SEED, &a->seed, "N", "initial noise as torch.randn draws it (0)", NULL,
+         NULL},
+        {"method", 0, CLI_CHOICE, &a->method, "NAME", "auto or direct: the plain network (auto)",
+         METHODS, NULL},
+        {"backend", 0, CLI_CHOICE, &a->backend, "NAME", "auto, cpu or cuda (auto)", BACKENDS, NULL},
+        {"dtype", 0, CLI_CHOICE, &a->dtype, "TYPE", "auto, f32, bf16 or f16 (auto: the fastest)",
+         DTYPES, NULL},
+        {"threads", 0, CLI_INT, &a->threads, "N", "CPU threads (one per core)", NULL, NULL},
+        {"codec", 0, CLI_TEXT, &a->codec, "NAME", "video encoder of libavcodec (libx264)", NULL,
+         NULL},
+        {"crf", 0, CLI_DOUBLE, &a->crf, "N", "constant quality, lower is better (18)", NULL, NULL},
+        {"pix-fmt", 0, CLI_TEXT, &a->pix_fmt, "NAME", "pixel format (yuv420p)", NULL, NULL},
+        {"latents", 0, CLI_TEXT, &a->latents, "FILE",
+         "start from `latents` [1,C,F,h,w] of a safetensors file instead of noise", NULL, NULL},
+        {"save-latents", 0, CLI_TEXT, &a->save_latents, "FILE",
+         "write the final latents as safetensors", NULL, NULL},
+        {"from", 0, CLI_TEXT, &a->from, "CLIP",
+         "take the settings out of a rendered file; other options override them", NULL, NULL},
+        {"progress", 0, CLI_CHOICE, &a->progress, "MODE",
+         "auto, bar, json or none, on stderr (auto: a bar on a terminal)", PROGRESS, NULL},
+    };
+    memcpy(options, list, sizeof list);
+}
+
+/* ---- settings out of a rendered file ------------------------------------------------------- */
+
+static vd_status apply_member(cli_command *command, const vd_json *doc, const vd_json_value *v) {
+    /* What the file records about itself; --model is a folder, and only its name is known. */
+    static const char *const facts[] = {"model",   "model-hash",   "version",
+                                        "backend", "from-latents", NULL};
+    const char *key = vd_json_key(v);
+    char number[40];
+    for (const char *const *fact = facts; *fact; fact++)
+        if (strcmp(key, *fact) == 0)
+            return VD_OK;
+    switch (vd_json_type_of(v)) {
+    case VD_JSON_STRING:
+        return cli_set(command, key, vd_json_string(v));
+    case VD_JSON_NUMBER:
+        snprintf(number, sizeof number, "%.17g", vd_json_number(v));
+        return cli_set(command, key, number);
+    default:
+        return vd_json_fail(doc, v, "expected a text or a number");
+    }
+}
+
+/* *doc keeps the texts alive. */
+static vd_status apply_clip(cli_command *command, const char *path, vd_json **doc) {
+    vd_status st = VD_OK;
+    vd_media_info *info = NULL;
+    const char *settings = NULL;
+    VD_TRY(vd_probe(path, VD_PROBE_HEADERS, 1, &info));
+    settings = vd_media_info_get(info, "vidilate");
+    if (!settings) {
+        st = vd_fail(VD_ERR_INPUT, "%s: holds no settings: it was not rendered by vidilate", path);
+        goto done;
+    }
+    VD_TRY(vd_json_parse(settings, strlen(settings), path, doc));
+    const vd_json_value *root = vd_json_root(*doc);
+    if (vd_json_type_of(root) != VD_JSON_OBJECT) {
+        st = vd_json_fail(*doc, root, "the settings in the file are not an object");
+        goto done;
+    }
+    for (const vd_json_value *v = vd_json_first(root); v; v = vd_json_next(v))
+        VD_TRY(apply_member(command, *doc, v));
+done:
+    vd_media_info_destroy(info);
+    return st;
+}
+
+/* ---- latents ------------------------------------------------------------------------------- */
+
+static vd_status read_latents(const char *path, const vd_model_info *info,
+                              const vd_render_request *r, float **out) {
+    vd_status st = VD_OK;
+    vd_checkpoint *ck = NULL;
+    vd_tensor t;
+    char found[96];
+    vd_tensor want = VD_VIEW(NULL, VD_F32, 1, info->latent_channels, r->frames,
+                             r->height_px / info->latent_scale, r->width_px / info->latent_scale);
+    *out = NULL;
+    VD_TRY(vd_checkpoint_open_file(path, &ck));
+    if (!vd_checkpoint_find(ck, "latents", &t)) {
+        st = vd_fail(VD_ERR_INPUT, "%s: holds no tensor \"latents\"", path);
+        goto done;
+    }
+    if (!vd_tensor_same_shape(&t, &want)) {
+        st = vd_fail(VD_ERR_INPUT,
+                     "%s: latents are %s; this render wants [1, %lld, %lld, %lld, %lld]", path,
+                     vd_tensor_describe(&t, found, sizeof found), (long long)want.dim[1],
+                     (long long)want.dim[2], (long long)want.dim[3], (long long)want.dim[4]);
+        goto done;
+    }
+    size_t count = (size_t)vd_tensor_elements(&t);
+    *out = malloc(count * sizeof **out);
+    if (!*out) {
+        st = vd_fail(VD_ERR_MEMORY, "no memory for the latents of %s", path);
+        goto done;
+    }
+    vd_convert_values(*out, VD_F32, t.data, t.dtype, count);
+    for (size_t i = 0; i < count && st == VD_OK; i++)
+        if (!isfinite((*out)[i]))
+            st = vd_fail(VD_ERR_INPUT, "%s: the latents hold NaN or infinity", path);
+done:
+    vd_checkpoint_destroy(ck);
+    return st;
+}
+
+/* ---- the render ---------------------------------------------------------------------------- */
+
+typedef struct watcher {
+    cli_progress progress;
+    float *final_latents; /* kept when they are to be saved */
+    size_t count;
+} watcher;
+
+static void on_progress(void *user, const vd_progress *p) {
+    watcher *w = user;
+    cli_progress_show(&w->progress, p);
+}
+
+static void on_warning(void *user, const char *message) {
+    watcher *w = user;
+    cli_progress_end(&w->progress);
+    fprintf(stderr, "vidilate: warning: %s\n", message);
+}
+
+static vd_status on_step(void *user, int64_t step, const float *latents, const float *prediction,
+                         size_t count) {
+    watcher *w = user;
+    (void)step;
+    (void)prediction;
+    if (!w->final_latents)
+        w->final_latents = malloc(count * sizeof *latents);
+    if (!w->final_latents)
+        return vd_fail(VD_ERR_MEMORY, "no memory for the latents to save");
+    memcpy(w->final_latents, latents, count * sizeof *latents);
+    w->count = count;
+    return VD_OK;
+}
+
+static vd_status save_latents(const char *path, const watcher *w, const vd_model_info *info,
+                              const vd_render_request *r) {
+    const char *name = "latents";
+    vd_tensor t = VD_VIEW(w->final_latents, VD_F32, 1, info->latent_channels, r->frames,
+                          r->height_px / info->latent_scale, r->width_px / info->latent_scale);
+    return vd_safetensors_write(path, &name, &t, 1, NULL);
+}
+
+static vd_status fill_request(const render_args *a, const vd_model *model, vd_render_request *r) {
+    const vd_model_info *info = vd_model_get_info(model);
+    *r = vd_render_defaults(model);
+    r->prompt = a->prompt;
+    r->negative_prompt = a->negative_prompt;
+    if (a->has.scale) {
+        if (!(a->scale > 0 && a->scale <= 64))
+            return vd_fail(VD_ERR_USAGE, "render: --scale %g: must be above 0 and at most 64",
+                           a->scale);
+        double multiple = (double)info->size_multiple_px;
+        r->width_px = (int64_t)(round((double)info->width_px * a->scale / multiple) * multiple);
+        r->height_px = (int64_t)(round((double)info->height_px * a->scale / multiple) * multiple);
+    }
+    if (a->has.width)
+        r->width_px = a->width;
+    if (a->has.height)
+        r->height_px = a->height;
+    if (a->has.frames)
+        r->frames = a->frames;
+    if (a->has.fps)
+        r->fps = a->fps;
+    r->steps = a->steps;
+    r->guidance = a->guidance;
+    r->guidance_rescale = a->guidance_rescale;
+    r->eta = a->eta;
+    r->seed = a->seed;
+    r->scheduler = a->scheduler;
+    return VD_OK;
+}
+
+static vd_status run(const render_args *a) {
+    vd_status st = VD_OK;
+    vd_model *model = NULL;
+    char *shipped = NULL;
+    float *latents = NULL;
+    watcher w = {0};
+    char digest[VD_SHA256_HEX_BYTES];
+    vd_render_request r;
+    vd_output output = {a->output, a->codec, a->pix_fmt, a->crf};
+    vd_render_events events = {.user = &w,
+                               .should_stop = cli_interrupted,
+                               .progress = on_progress,
+                               .warning = on_warning,
+                               .step = a->save_latents ? on_step : NULL};
+    double start_s = cli_now_s();
+    cli_progress_init(&w.progress, a->progress);
+    if (!a->model)
+        VD_TRY(cli_shipped_model(&shipped));
+    vd_model_options options = {.dir = a->model ? a->model : shipped,
+                                .backend = a->backend,
+                                .dtype = a->dtype,
+                                .threads = (int)a->threads};
+    VD_TRY(vd_model_open(&options, &model));
+    VD_TRY(fill_request(a, model, &r));
+    VD_TRY(vd_render_check(model, &r));
+    VD_TRY(vd_output_check(&output, &r));
+    if (a->latents) {
+        VD_TRY(read_latents(a->latents, vd_model_get_info(model), &r, &latents));
+        r.latents = latents;
+    }
+    VD_TRY(vd_render_to_file(model, &r, &output, &events, digest));
+    if (a->save_latents)
+        VD_TRY(save_latents(a->save_latents, &w, vd_model_get_info(model), &r));
+    printf("%s: %lldx%lld, %lld frames at %g fps, seed %llu, %.1f s, peak %lld MB, sha256:%s\n",
+           a->output, (long long)r.width_px, (long long)r.height_px, (long long)r.frames, r.fps,
+           (unsigned long long)r.seed, cli_now_s() - start_s,
+           (long long)(cli_peak_bytes() / 1000000), digest);
+done:
+    cli_progress_end(&w.progress);
+    free(w.final_latents);
+    free(latents);
+    vd_model_close(model);
+    free(shipped);
+    return st;
+}
+
+static vd_status check_args(const render_args *a) {
+    if (!a->prompt)
+        return vd_fail(VD_ERR_USAGE, "render: no prompt; give --prompt TEXT");
+    if (!a->output)
+        return vd_fail(VD_ERR_USAGE, "render: no output; give -o FILE");
+    if (a->has.scale && (a->has.width || a->has.height))
+        return vd_fail(VD_ERR_USAGE, "render: give --scale or --width and --height, not both");
+    if (a->threads < 0 || a->threads > 1024)
+        return vd_fail(VD_ERR_USAGE, "render: --threads %lld: must be from 0 (all cores) to 1024",
+                       (long long)a->threads);
+    return VD_OK;
+}
+
+int cli_render(int argc, char **argv) {
+    vd_status st = VD_OK;
+    bool done_early = false;
+    vd_json *clip = NULL;
+    cli_option options[OPTION_COUNT];
+    render_args a = {.backend = "auto",
+                     .dtype = "auto",
+                     .method = "auto",
+                     .progress = "auto",
+                     .codec = "libx264",
+                     .pix_fmt = "yuv420p",
+                     .crf = 18,
+                     .steps = 50,
+                     .guidance = 7.5};
+    cli_command command = {.name = "render",
+                           .usage = "--prompt TEXT [options] -o FILE",
+                           .summary = "Draws a clip from a prompt. Without --model it uses the "
+                                      "model that ships.",
+                           .options = options,
+                           .option_count = OPTION_COUNT};
+    fill_options(&a, options);
+    VD_TRY(cli_parse(&command, argc, argv, &done_early));
+    if (done_early)
+        goto done;
+    if (a.from) {
+        VD_TRY(apply_clip(&command, a.from, &clip));
+        /* Again, so that what is on the command line wins. */
+        VD_TRY(cli_parse(&command, argc, argv, &done_early));
+    }
+    VD_TRY(check_args(&a));
+    VD_TRY(run(&a));
+done:
+    cli_command_free(&command);
+    vd_json_destroy(clip);
+    return cli_report(st);
+}

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs what the tests need, builds, and runs all tests twice: the release build, then a build
+# with AddressSanitizer and UndefinedBehaviorSanitizer.
+# Usage: ./test.sh [release|sanitize]     one of the two alone
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+run() {
+    echo "== $1: build (in $2/)"
+    cmake --preset "$1" -G Ninja -DVD_TESTS=ON >/dev/null
+    cmake --build --preset "$1"
+    echo "== $1: tests"
+    ctest --test-dir "$2" --output-on-failure -j "$(nproc)"
+}
+
+case "${1:-all}" in
+all | release | sanitize) ;;
+*)
+    echo "usage: ./test.sh [release|sanitize]" >&2
+    exit 2
+    ;;
+esac
+echo "== packages"
+tools/install_packages.sh build test
+if [ "${1:-all}" != sanitize ]; then
+    run release build
+fi
+if [ "${1:-all}" != release ]; then
+    # The leaks that are left out are named, with reasons, in the file.
+    export LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
+    run sanitize build-sanitize
+fi

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Ctrl-C and SIGTERM, at several moments: exit code 130, one line, nothing left behind.
+. "$(dirname "$0")/common.sh" "$@"
+for signal in INT TERM; do
+    for delay in 0.05 0.4 1; do
+        checks=$((checks + 1))
+        # Job control off would make a background process ignore SIGINT: start it from a shell that
+        # gives the default back.
+        env --default-signal=INT "$PROGRAM" render --model "$MODEL" --prompt "$PROMPT" --steps 900 \
+            --scale 2 -o x.mp4 >out.txt 2>err.txt &
+        pid=$!
+        sleep "$delay"
+        kill -"$signal" $pid
+        wait $pid
+        status=$?
+        # A signal before the handlers stand ends the process as usual.
+        [ "$status" -eq 130 ] || { [ "$delay" = 0.05 ] && [ "$status" -gt 128 ]; } ||
+            fail "$signal after $delay s: exit code $status: $(cat err.txt)"
+        [ "$status" -ne 130 ] || [ ! -s err.txt ] || [ "$(wc -l <err.txt)" -eq 1 ] ||
+            fail "$signal after $delay s: $(cat err.txt)"
+        rm -f out.txt err.txt
+        [ -z "$(ls -A)" ] || fail "$signal after $delay s leaves $(ls -A)"
+    done
+done
+finish

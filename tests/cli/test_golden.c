@@ -1,0 +1,139 @@
+/* Golden cases through the program itself: vidilate forward reads a copy of the case from which the
+ * expected values are removed, and what it writes is compared here. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/safetensors.h"
+#include "core/text.h"
+#include "tests/check.h"
+#include "tests/golden.h"
+
+enum { MAX_TENSORS = 64 };
+
+static const char *const groups[] = {"tokenizer", "text_encoder", "unet",    "vae",
+                                     "guidance",  "scheduler",    "pipeline"};
+
+/* Settings of the method, which forward does not take yet. */
+static const char *const later_settings[] = {"dilate", "tile_overlap_factor", "groups"};
+
+static const char *reason_to_leave_out(const golden_case *c) {
+    for (size_t i = 0; i < sizeof later_settings / sizeof later_settings[0]; i++)
+        if (vd_json_get(c->settings, later_settings[i]))
+            return "the method's settings are not there yet";
+    bool image_model = c->model[0] != '\0' && strcmp(c->model, "t2v-ms") != 0;
+    return image_model && strcmp(c->group, "text_encoder") != 0
+               ? "image models and motion modules are not there yet"
+               : NULL;
+}
+
+static void leave_out(const golden_case *c, const char *why) {
+    const char *name;
+    for (size_t i = 0; (name = golden_output_name(c, i)) != NULL; i++)
+        golden_skip(c, name, why);
+}
+
+/* DST gets the in.* tensors of SRC. */
+static vd_status strip(const char *src, const char *dst) {
+    vd_status st = VD_OK;
+    vd_checkpoint *ck = NULL;
+    const char *name[MAX_TENSORS];
+    vd_tensor tensor[MAX_TENSORS];
+    size_t count = 0;
+    VD_TRY(vd_checkpoint_open_file(src, &ck));
+    for (size_t i = 0; i < vd_checkpoint_count(ck) && count < MAX_TENSORS; i++) {
+        name[count] = vd_checkpoint_name(ck, i);
+        if (strncmp(name[count], "in.", 3) == 0 &&
+            vd_checkpoint_find(ck, name[count], &tensor[count]))
+            count++;
+    }
+    VD_TRY(vd_safetensors_write(dst, name, tensor, count, NULL));
+done:
+    vd_checkpoint_destroy(ck);
+    return st;
+}
+
+/* The program's view of the data: the manifest and models, and a cases/ folder without outputs. */
+static void make_folder(golden *g, char *folder, size_t bytes) {
+    static const char *const shared[] = {"manifest.json", "t2v-ms", "i-sd15", "i-sdxl", "i-sd21"};
+    char from[1024], to[1024];
+    snprintf(folder, bytes, "%s/golden-inputs-%ld", VD_BINARY_DIR, (long)getpid());
+    CHECK(mkdir(folder, 0700) == 0);
+    snprintf(to, sizeof to, "%s/cases", folder);
+    CHECK(mkdir(to, 0700) == 0);
+    for (size_t i = 0; i < sizeof shared / sizeof shared[0]; i++) {
+        golden_path(g, shared[i], from, sizeof from);
+        snprintf(to, sizeof to, "%s/%s", folder, shared[i]);
+        CHECK(symlink(from, to) == 0);
+    }
+    golden_path(g, "cases/prompts.json", from, sizeof from);
+    snprintf(to, sizeof to, "%s/cases/prompts.json", folder);
+    CHECK(symlink(from, to) == 0);
+}
+
+static void run_case(golden *g, const golden_case *c, const char *program, const char *folder,
+                     const char *dtype, golden_bound bound) {
+    char from[1024], to[1024], out[1024], command[4096], file[256];
+    snprintf(file, sizeof file, "cases/%s.safetensors", c->name);
+    golden_path(g, file, from, sizeof from);
+    snprintf(to, sizeof to, "%s/%s", folder, file);
+    snprintf(out, sizeof out, "%s/out.safetensors", folder);
+    CHECK_OK(strip(from, to));
+    snprintf(command, sizeof command,
+             "'%s' forward --manifest '%s/manifest.json' --case '%s' --dtype %s -o '%s'", program,
+             folder, c->name, dtype, out);
+    CHECK_MSG(system(command) == 0, "%s", command); // NOLINT(cert-env33-c)
+    vd_checkpoint *ck = NULL;
+    CHECK_OK(vd_checkpoint_open_file(out, &ck));
+    const char *name;
+    for (size_t i = 0; ck && (name = golden_output_name(c, i)) != NULL; i++) {
+        vd_tensor t;
+        bool found = vd_checkpoint_find(ck, name, &t);
+        CHECK_MSG(found, "%s: no output %s", c->name, name);
+        if (!found)
+            continue;
+        CHECK(t.dtype == VD_F32);
+        CHECK(golden_compare(c, name, t.dtype, t.data, (size_t)vd_tensor_elements(&t), bound));
+    }
+    vd_checkpoint_destroy(ck);
+    unlink(to);
+    unlink(out);
+}
+
+static void remove_folder(const char *folder) {
+    char command[1200];
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    CHECK(system(command) == 0); // NOLINT(cert-env33-c)
+}
+
+int main(int argc, char **argv) {
+    char folder[512] = "";
+    golden_case *c = NULL;
+    int run_count = 0;
+    if (argc != 2) {
+        fprintf(stderr, "usage: test_cli_golden PROGRAM\n");
+        return 2;
+    }
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
+        golden *g = golden_open(VD_BINARY_DIR "/golden/manifest.json");
+        if (!folder[0])
+            make_folder(g, folder, sizeof folder);
+        while ((c = golden_next(g, groups[i], NULL)) != NULL) {
+            const char *why = reason_to_leave_out(c);
+            if (why) {
+                leave_out(c, why);
+                continue;
+            }
+            run_case(g, c, argv[1], folder, "f32", GOLDEN_F32);
+            run_count++;
+        }
+        CHECK(golden_close(g) == 0);
+    }
+    remove_folder(folder);
+    /* 1 tokenizer, 3 text encoders, 9 of the UNet, 3 of the autoencoder, 1 guidance, 30 schedulers,
+     * 2 plain pipelines: a case that stops being found must be noticed. */
+    CHECK_MSG(run_count >= 49, "%d cases run", run_count);
+    return CHECK_DONE();
+}

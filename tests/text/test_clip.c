@@ -1,0 +1,166 @@
+/* The CLIP text encoder against transformers: whole encoders and single layers. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+#include "tests/check.h"
+#include "tests/golden.h"
+#include "text/clip.h"
+
+typedef struct run {
+    golden_case *c;
+    vd_backend *be;
+    vd_exec *x;
+    golden_bound bound;
+    bool real;
+} run;
+
+/* A device activation as float32 on the host. */
+static float *fetch(vd_backend *be, const vd_tensor *t) {
+    size_t count = (size_t)vd_tensor_elements(t);
+    void *raw = malloc(vd_tensor_bytes(t));
+    float *values = malloc(count * sizeof *values);
+    CHECK(raw && values);
+    CHECK_OK(vd_backend_download(be, raw, t->data, vd_tensor_bytes(t)));
+    vd_convert_values(values, VD_F32, raw, t->dtype, count);
+    free(raw);
+    return values;
+}
+
+static void on_hidden(void *user, int index, const vd_tensor *states) {
+    run *r = user;
+    char name[32];
+    vd_tensor shape;
+    snprintf(name, sizeof name, "hidden_%d", index);
+    if (!r->real || !golden_output_shape(r->c, name, &shape))
+        return;
+    float *values = fetch(r->be, states);
+    CHECK(golden_compare(r->c, name, VD_F32, values, (size_t)vd_tensor_elements(states), r->bound));
+    free(values);
+}
+
+static void compare_pooled(run *r, vd_clip *clip, const int32_t *ids, const float *last,
+                           int64_t batch, int64_t tokens) {
+    const vd_clip_config *config = vd_clip_get_config(clip);
+    size_t width = (size_t)config->width;
+    vd_tensor shape;
+    float *pooled = malloc((size_t)batch * width * sizeof *pooled);
+    CHECK(pooled != NULL);
+    for (int64_t b = 0; b < batch; b++) {
+        int64_t end = vd_clip_end_position(config, ids + b * tokens, tokens);
+        memcpy(pooled + (size_t)b * width, last + (size_t)(b * tokens + end) * width,
+               width * sizeof *pooled);
+    }
+    if (golden_output_shape(r->c, "pooled", &shape))
+        CHECK(golden_compare(r->c, "pooled", VD_F32, pooled, (size_t)batch * width, r->bound));
+    if (golden_output_shape(r->c, "text_embeds", &shape)) {
+        size_t in = (size_t)batch * width, out = (size_t)(batch * config->projection);
+        float *device = NULL;
+        CHECK_OK(vd_backend_alloc(r->be, (in + out) * sizeof(float), (void **)&device));
+        CHECK_OK(vd_backend_upload(r->be, device, pooled, in * sizeof(float)));
+        vd_tensor src = VD_VIEW(device, VD_F32, batch, config->width);
+        vd_tensor dst = VD_VIEW(device + in, VD_F32, batch, config->projection);
+        vd_exec_reset(r->x);
+        CHECK_OK(vd_clip_project(clip, r->x, &dst, &src));
+        CHECK_OK(vd_exec_commit(r->x));
+        CHECK_OK(vd_clip_project(clip, r->x, &dst, &src));
+        float *values = fetch(r->be, &dst);
+        CHECK(golden_compare(r->c, "text_embeds", VD_F32, values, out, r->bound));
+        free(values);
+        vd_backend_free(r->be, device);
+    }
+    free(pooled);
+}
+
+static void check_encoder(golden *g, golden_case *c, vd_backend *be, vd_dtype dtype) {
+    char dir[512];
+    vd_clip *clip = NULL;
+    vd_tensor shape;
+    run r = {.c = c, .be = be, .bound = dtype == VD_F32 ? GOLDEN_F32 : GOLDEN_BF16};
+    vd_clip_tap tap = {on_hidden, &r};
+    int32_t *ids = golden_input(c, "ids", VD_I32, NULL, &shape);
+    CHECK(ids != NULL);
+    CHECK(golden_component(g, c->model, c->module, dir, sizeof dir) != NULL);
+    CHECK_OK(vd_clip_open(be, dir, dtype, &clip));
+    if (!clip || !ids)
+        return;
+    int64_t batch = shape.dim[0], tokens = shape.dim[1];
+    void *device = NULL;
+    CHECK_OK(vd_exec_create(be, dtype, &r.x));
+    vd_tensor states = VD_VIEW(NULL, VD_F32, batch, tokens, vd_clip_get_config(clip)->width);
+    CHECK_OK(vd_backend_alloc(be, vd_tensor_bytes(&states), &device));
+    states.data = device;
+    CHECK_OK(vd_clip_encode(clip, r.x, &states, ids, batch, tokens, &tap));
+    CHECK_OK(vd_exec_commit(r.x));
+    r.real = true;
+    CHECK_OK(vd_clip_encode(clip, r.x, &states, ids, batch, tokens, &tap));
+    float *last = fetch(be, &states);
+    CHECK(golden_compare(c, "last_hidden_state", VD_F32, last, (size_t)vd_tensor_elements(&states),
+                         r.bound));
+    compare_pooled(&r, clip, ids, last, batch, tokens);
+    int32_t outside = (int32_t)vd_clip_get_config(clip)->vocabulary;
+    CHECK_FAILS(vd_clip_encode(clip, r.x, &states, &outside, 1, 1, NULL), VD_ERR_INPUT, "token id");
+    CHECK_FAILS(vd_clip_encode(clip, r.x, &states, ids, 1, 100000, NULL), VD_ERR_INPUT,
+                "positions");
+    free(last);
+    free(ids);
+    vd_backend_free(be, device);
+    vd_exec_destroy(r.x);
+    vd_clip_destroy(clip);
+}
+
+static void check_layer(golden *g, golden_case *c, vd_backend *be) {
+    char dir[512];
+    vd_clip *clip = NULL;
+    vd_exec *x = NULL;
+    vd_tensor shape;
+    size_t count = 0;
+    int layer = -1;
+    float *input = golden_input(c, "x", VD_F32, &count, &shape);
+    CHECK(sscanf(c->module, "text_encoder:encoder.layers.%d", &layer) == 1);
+    CHECK(golden_component(g, c->model, "text_encoder", dir, sizeof dir) != NULL);
+    CHECK_OK(vd_clip_open(be, dir, VD_F32, &clip));
+    if (!clip || !input || layer < 0)
+        return;
+    CHECK_OK(vd_exec_create(be, VD_F32, &x));
+    CHECK_OK(vd_backend_alloc(be, count * sizeof *input, &shape.data));
+    CHECK_OK(vd_clip_layer(clip, x, &shape, layer));
+    CHECK_OK(vd_exec_commit(x));
+    CHECK_OK(vd_backend_upload(be, shape.data, input, count * sizeof *input));
+    CHECK_OK(vd_clip_layer(clip, x, &shape, layer));
+    float *values = fetch(be, &shape);
+    CHECK(golden_compare(c, "y", VD_F32, values, count, GOLDEN_F32));
+    free(values);
+    free(input);
+    vd_backend_free(be, shape.data);
+    vd_exec_destroy(x);
+    vd_clip_destroy(clip);
+}
+
+int main(void) {
+    static const vd_dtype dtypes[] = {VD_F32, VD_BF16};
+    vd_backend *be = NULL;
+    golden_case *c = NULL;
+    CHECK_OK(vd_backend_open("cpu", 2, &be));
+    for (int d = 0; d < 2; d++) {
+        if (!vd_backend_has_dtype(be, dtypes[d])) {
+            printf("SKIPPED: this machine has no %s\n", vd_dtype_name(dtypes[d]));
+            continue;
+        }
+        golden *g = golden_open(VD_BINARY_DIR "/golden/manifest.json");
+        while ((c = golden_next(g, "text_encoder", NULL)) != NULL)
+            check_encoder(g, c, be, dtypes[d]);
+        CHECK(golden_close(g) == 0);
+    }
+    golden *g = golden_open(VD_BINARY_DIR "/golden/manifest.json");
+    while ((c = golden_next(g, "module", NULL)) != NULL) {
+        if (strncmp(c->module, "text_encoder:", 13) == 0)
+            check_layer(g, c, be);
+        else
+            golden_skip(c, "y", "not a text encoder");
+    }
+    CHECK(golden_close(g) == 0);
+    vd_backend_close(be);
+    return CHECK_DONE();
+}

@@ -1,0 +1,291 @@
+#include "video/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/json.h"
+#include "core/sha256.h"
+#include "core/text.h"
+
+static const char PIPELINE[] = "TextToVideoSDPipeline";
+
+void vd_model_folders_free(vd_model_folders *f) {
+    free(f->text_encoder);
+    free(f->tokenizer);
+    free(f->unet);
+    free(f->vae);
+    free(f->scheduler);
+    free(f->vocabulary);
+    memset(f, 0, sizeof *f);
+}
+
+static vd_status read_pipeline_class(const char *dir) {
+    vd_status st = VD_OK;
+    vd_json *doc = NULL;
+    const char *name = NULL;
+    struct stat info;
+    char *path = vd_format("%s/model_index.json", dir);
+    if (!path)
+        return vd_fail(VD_ERR_MEMORY, "no memory for a path");
+    if (stat(dir, &info) != 0 || !S_ISDIR(info.st_mode)) {
+        st = vd_fail(VD_ERR_INPUT, "%s: no such folder; --model wants a diffusers-layout folder",
+                     dir);
+        goto done;
+    }
+    if (stat(path, &info) != 0) {
+        st = vd_fail(VD_ERR_INPUT,
+                     "%s: not a model in diffusers layout: it has no model_index.json", dir);
+        goto done;
+    }
+    VD_TRY(vd_json_read(path, "model index", &doc));
+    const vd_json_value *root = vd_json_root(doc);
+    if (vd_json_type_of(root) != VD_JSON_OBJECT) {
+        st = vd_json_fail(doc, root, "a model index must be an object");
+        goto done;
+    }
+    VD_TRY(vd_json_text(doc, root, "_class_name", "", &name));
+    if (strcmp(name, PIPELINE) != 0)
+        st = vd_json_fail(doc, vd_json_get(root, "_class_name"),
+                          "pipeline class \"%s\" is not supported: only %s", name, PIPELINE);
+done:
+    vd_json_destroy(doc);
+    free(path);
+    return st;
+}
+
+/* vidilate.json beside model_index.json: the size that the model was trained at, which diffusers'
+ * configs do not hold. */
+static vd_status read_own_defaults(const char *dir, vd_model_info *info) {
+    static const char *const keys[] = {"width", "height", "frames", "fps", NULL};
+    vd_status st = VD_OK;
+    vd_json *doc = NULL;
+    struct stat file;
+    char *path = vd_format("%s/vidilate.json", dir);
+    if (!path)
+        return vd_fail(VD_ERR_MEMORY, "no memory for a path");
+    if (stat(path, &file) != 0)
+        goto done;
+    VD_TRY(vd_json_read(path, "model defaults", &doc));
+    const vd_json_value *root = vd_json_root(doc);
+    VD_TRY(vd_json_only_keys(doc, root, keys));
+    VD_TRY(vd_json_int(doc, root, "width", 1, 16384, info->width_px, &info->width_px));
+    VD_TRY(vd_json_int(doc, root, "height", 1, 16384, info->height_px, &info->height_px));
+    VD_TRY(vd_json_int(doc, root, "frames", 1, 1024, info->frames, &info->frames));
+    VD_TRY(vd_json_double(doc, root, "fps", 0.1, 1000, info->fps, &info->fps));
+done:
+    vd_json_destroy(doc);
+    free(path);
+    return st;
+}
+
+static vd_status parse_dtype(const vd_backend *be, const char *name, vd_dtype *out) {
+    static const struct {
+        const char *name;
+        vd_dtype dtype;
+    } known[] = {{"f32", VD_F32}, {"bf16", VD_BF16}, {"f16", VD_F16}};
+    if (!name || strcmp(name, "auto") == 0) {
+        *out = vd_backend_auto_dtype(be);
+        return VD_OK;
+    }
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(name, known[i].name) != 0)
+            continue;
+        *out = known[i].dtype;
+        if (!vd_backend_has_dtype(be, *out))
+            return vd_fail(
+                VD_ERR_BACKEND,
+                "the %s backend on this machine does not compute in %s: use --dtype auto",
+                vd_backend_name(be), name);
+        return VD_OK;
+    }
+    return vd_fail(VD_ERR_USAGE, "unknown dtype \"%s\": auto, f32, bf16 or f16", name);
+}
+
+static const char *dtype_option(vd_dtype dtype) {
+    return dtype == VD_BF16 ? "bf16" : dtype == VD_F16 ? "f16" : "f32";
+}
+
+static vd_status read_configs(vd_model *m) {
+    vd_status st = VD_OK;
+    char *path = vd_format("%s/config.json", m->folder.unet);
+    if (!path)
+        return vd_fail(VD_ERR_MEMORY, "no memory for a path");
+    VD_TRY(vd_unet_config_read(path, &m->unet_config));
+    VD_TRY(vd_vae_read_config(m->folder.vae, &m->vae_config));
+    if (m->vae_config.latent_channels != m->unet_config.in_channels) {
+        st = vd_fail(VD_ERR_INPUT,
+                     "%s: the UNet takes %lld latent channels, but the autoencoder beside it has "
+                     "%lld: they belong to different models",
+                     m->folder.unet, (long long)m->unet_config.in_channels,
+                     (long long)m->vae_config.latent_channels);
+        goto done;
+    }
+    int64_t scale = vd_vae_scale(&m->vae_config);
+    m->info.latent_channels = m->vae_config.latent_channels;
+    m->info.latent_scale = scale;
+    m->info.size_multiple_px = scale;
+    m->info.width_px = (m->unet_config.sample_width ? m->unet_config.sample_width : 32) * scale;
+    m->info.height_px = (m->unet_config.sample_height ? m->unet_config.sample_height : 32) * scale;
+    m->info.frames = 16;
+    m->info.fps = 8;
+done:
+    free(path);
+    return st;
+}
+
+vd_status vd_model_open_folders(vd_model_folders *folders, const vd_model_options *options,
+                                vd_model **out) {
+    vd_status st = VD_OK;
+    vd_model *m = calloc(1, sizeof *m);
+    *out = NULL;
+    if (!m) {
+        vd_model_folders_free(folders);
+        return vd_fail(VD_ERR_MEMORY, "no memory for a model");
+    }
+    m->folder = *folders;
+    memset(folders, 0, sizeof *folders);
+    m->keep_loaded = options->keep_loaded;
+    VD_TRY(vd_backend_open(options->backend ? options->backend : "auto", options->threads, &m->be));
+    VD_TRY(parse_dtype(m->be, options->dtype, &m->dtype));
+    VD_TRY(read_configs(m));
+    m->info.pipeline = PIPELINE;
+    m->info.backend = vd_backend_description(m->be);
+    m->info.dtype = dtype_option(m->dtype);
+    *out = m;
+    m = NULL;
+done:
+    vd_model_close(m);
+    return st;
+}
+
+static vd_status set_name(vd_model *m, const char *dir) {
+    char *real = realpath(dir, NULL);
+    const char *slash = real ? strrchr(real, '/') : NULL;
+    m->name = vd_format("%s", slash && slash[1] ? slash + 1 : dir);
+    free(real);
+    return m->name ? VD_OK : vd_fail(VD_ERR_MEMORY, "no memory for a name");
+}
+
+vd_status vd_model_open(const vd_model_options *options, vd_model **out) {
+    vd_status st = VD_OK;
+    const char *dir = options->dir;
+    vd_model_folders f = {0};
+    *out = NULL;
+    VD_TRY(read_pipeline_class(dir));
+    f.text_encoder = vd_format("%s/text_encoder", dir);
+    f.tokenizer = vd_format("%s/tokenizer", dir);
+    f.unet = vd_format("%s/unet", dir);
+    f.vae = vd_format("%s/vae", dir);
+    f.scheduler = vd_format("%s/scheduler", dir);
+    if (!f.text_encoder || !f.tokenizer || !f.unet || !f.vae || !f.scheduler) {
+        st = vd_fail(VD_ERR_MEMORY, "no memory for paths");
+        goto done;
+    }
+    VD_TRY(vd_model_open_folders(&f, options, out));
+    VD_TRY(read_own_defaults(dir, &(*out)->info));
+    VD_TRY(set_name(*out, dir));
+done:
+    vd_model_folders_free(&f);
+    if (st != VD_OK) {
+        vd_model_close(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+void vd_model_close(vd_model *m) {
+    if (!m)
+        return;
+    m->keep_loaded = false;
+    vd_model_release_text(m);
+    vd_model_release_unet(m);
+    vd_model_release_vae(m);
+    vd_backend_close(m->be);
+    vd_model_folders_free(&m->folder);
+    free(m->name);
+    free(m);
+}
+
+const vd_model_info *vd_model_get_info(const vd_model *model) {
+    return &model->info;
+}
+
+vd_status vd_model_hash(vd_model *m, char buf[72]) {
+    vd_status st = VD_OK;
+    const char *const dir[] = {m->folder.text_encoder, m->folder.unet, m->folder.vae};
+    const char *const stem[] = {"model", "diffusion_pytorch_model", "diffusion_pytorch_model"};
+    vd_sha256_state sha;
+    uint8_t digest[VD_SHA256_BYTES];
+    vd_sha256_begin(&sha);
+    for (int i = 0; i < 3; i++) {
+        vd_checkpoint *ck = NULL;
+        char one[72];
+        VD_TRY(vd_checkpoint_open(dir[i], stem[i], &ck));
+        st = vd_checkpoint_hash(ck, one);
+        vd_checkpoint_destroy(ck);
+        if (st != VD_OK)
+            goto done;
+        vd_sha256_add(&sha, one, strlen(one));
+    }
+    vd_sha256_end(&sha, digest);
+    memcpy(buf, "sha256:", 7);
+    vd_sha256_hex(digest, buf + 7);
+done:
+    return st;
+}
+
+vd_status vd_model_need_text(vd_model *m) {
+    vd_status st = VD_OK;
+    if (!m->tokenizer)
+        VD_TRY(vd_tokenizer_open_shared(
+            m->folder.tokenizer, m->folder.vocabulary ? m->folder.vocabulary : m->folder.tokenizer,
+            &m->tokenizer));
+    /* In float32 whatever the model's dtype: it runs once a prompt and its error reaches every
+     * step. */
+    if (!m->clip)
+        VD_TRY(vd_clip_open(m->be, m->folder.text_encoder, VD_F32, &m->clip));
+done:
+    return st;
+}
+
+vd_status vd_model_need_unet(vd_model *m) {
+    return m->unet ? VD_OK : vd_unet_open(m->be, m->folder.unet, m->dtype, &m->unet);
+}
+
+vd_status vd_model_need_vae(vd_model *m) {
+    return m->vae ? VD_OK : vd_vae_open(m->be, m->folder.vae, VD_VAE_DECODER, m->dtype, &m->vae);
+}
+
+vd_status vd_model_scheduler(const vd_model *m, const char *name, vd_scheduler_config *out) {
+    vd_status st = VD_OK;
+    char *path = vd_format("%s/scheduler_config.json", m->folder.scheduler);
+    if (!path)
+        return vd_fail(VD_ERR_MEMORY, "no memory for a path");
+    st = vd_scheduler_config_read(path, name, out);
+    free(path);
+    return st;
+}
+
+void vd_model_release_text(vd_model *m) {
+    if (m->keep_loaded)
+        return;
+    vd_tokenizer_destroy(m->tokenizer);
+    vd_clip_destroy(m->clip);
+    m->tokenizer = NULL;
+    m->clip = NULL;
+}
+
+void vd_model_release_unet(vd_model *m) {
+    if (m->keep_loaded)
+        return;
+    vd_unet_destroy(m->unet);
+    m->unet = NULL;
+}
+
+void vd_model_release_vae(vd_model *m) {
+    if (m->keep_loaded)
+        return;
+    vd_vae_destroy(m->vae);
+    m->vae = NULL;
+}

@@ -1,0 +1,57 @@
+/* A model folder: its components, the device it runs on, and the networks that are loaded now. */
+#ifndef VD_VIDEO_MODEL_H
+#define VD_VIDEO_MODEL_H
+
+#include "backend/backend.h"
+#include "encode/vae.h"
+#include "text/clip.h"
+#include "text/tokenizer.h"
+#include "unet3d/unet3d.h"
+#include "video/scheduler.h"
+#include "video/vidilate.h"
+
+/* Folders of the components. In a model folder they lie side by side; a parity manifest names each
+ * by itself. */
+typedef struct vd_model_folders {
+    char *text_encoder, *tokenizer, *unet, *vae, *scheduler;
+    char *vocabulary; /* where vocab.json and merges.txt lie if not in `tokenizer`; or NULL */
+} vd_model_folders;
+
+struct vd_model {
+    vd_backend *be;
+    vd_dtype dtype;
+    bool keep_loaded;
+    vd_model_folders folder;
+    char *name; /* the folder's own name, for metadata; no path */
+    vd_model_info info;
+    vd_unet_config unet_config;
+    vd_vae_config vae_config;
+    /* NULL when not loaded. */
+    vd_tokenizer *tokenizer;
+    vd_clip *clip;
+    vd_unet *unet;
+    vd_vae *vae;
+};
+
+void vd_model_folders_free(vd_model_folders *folders);
+
+/* Like vd_model_open for components that lie anywhere: takes the strings of `folders` (malloc'ed)
+ * over, also on failure, and zeroes it. options->dir is not read. */
+vd_status vd_model_open_folders(vd_model_folders *folders, const vd_model_options *options,
+                                vd_model **out);
+
+/* Load when not loaded. */
+vd_status vd_model_need_text(vd_model *model);
+vd_status vd_model_need_unet(vd_model *model);
+vd_status vd_model_need_vae(vd_model *model);
+
+/* The folder's scheduler config, or its keys under another scheduler's name. `out` needs
+ * vd_scheduler_config_clear after VD_OK. */
+vd_status vd_model_scheduler(const vd_model *model, const char *name, vd_scheduler_config *out);
+
+/* Called when a stage ends; keeps the network if keep_loaded. */
+void vd_model_release_text(vd_model *model);
+void vd_model_release_unet(vd_model *model);
+void vd_model_release_vae(vd_model *model);
+
+#endif

@@ -1,0 +1,189 @@
+#include "video/request.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "core/text.h"
+#include "encode/sink.h"
+#include "video/model.h"
+#include "video/pipeline.h"
+
+enum { MAX_SIDE_PX = 16384, MAX_FRAMES = 1024 };
+
+vd_render_request vd_render_defaults(const vd_model *model) {
+    const vd_model_info *info = &model->info;
+    return (vd_render_request){
+        .width_px = info->width_px,
+        .height_px = info->height_px,
+        .frames = info->frames,
+        .fps = info->fps,
+        .steps = 50,
+        .guidance = 7.5,
+    };
+}
+
+vd_output vd_output_defaults(const char *path) {
+    return (vd_output){.path = path, .codec = "libx264", .pix_fmt = "yuv420p", .crf = 18};
+}
+
+static vd_status check_side(const vd_model_info *info, const char *name, int64_t px) {
+    int64_t multiple = info->size_multiple_px;
+    if (px < multiple || px > MAX_SIDE_PX)
+        return vd_fail(VD_ERR_USAGE, "%s %lld: must be from %lld to %d", name, (long long)px,
+                       (long long)multiple, MAX_SIDE_PX);
+    if (px % multiple != 0)
+        return vd_fail(VD_ERR_USAGE,
+                       "%s %lld: this model draws in multiples of %lld; the nearest are %lld and "
+                       "%lld",
+                       name, (long long)px, (long long)multiple,
+                       (long long)(px / multiple * multiple),
+                       (long long)((px / multiple + 1) * multiple));
+    return VD_OK;
+}
+
+static vd_status check_integer(const char *name, int64_t value, int64_t low, int64_t high) {
+    if (value < low || value > high)
+        return vd_fail(VD_ERR_USAGE, "%s %lld: must be from %lld to %lld", name, (long long)value,
+                       (long long)low, (long long)high);
+    return VD_OK;
+}
+
+static vd_status check_number(const char *name, double value, double low, double high) {
+    if (!(value >= low && value <= high))
+        return vd_fail(VD_ERR_USAGE, "%s %g: must be from %g to %g", name, value, low, high);
+    return VD_OK;
+}
+
+static vd_status check_text(const char *name, const char *text) {
+    if (text && !vd_utf8_valid(text, strlen(text)))
+        return vd_fail(VD_ERR_USAGE, "the %s is not valid UTF-8", name);
+    return VD_OK;
+}
+
+vd_status vd_render_check(const vd_model *model, const vd_render_request *r) {
+    vd_status st = VD_OK;
+    if (!r->prompt)
+        return vd_fail(VD_ERR_USAGE, "no prompt is given");
+    VD_TRY(check_text("prompt", r->prompt));
+    VD_TRY(check_text("negative prompt", r->negative_prompt));
+    VD_TRY(check_side(&model->info, "width", r->width_px));
+    VD_TRY(check_side(&model->info, "height", r->height_px));
+    VD_TRY(check_integer("frames", r->frames, 1, MAX_FRAMES));
+    VD_TRY(check_integer("steps", r->steps, 1, 1000));
+    VD_TRY(check_number("fps", r->fps, 0.1, 1000));
+    VD_TRY(check_number("guidance", r->guidance, 0, 1000));
+    VD_TRY(check_number("guidance-rescale", r->guidance_rescale, 0, 1));
+    VD_TRY(check_number("eta", r->eta, 0, 1));
+    if (!r->scheduler_config) {
+        vd_scheduler_config config;
+        vd_scheduler *scheduler = NULL;
+        VD_TRY(vd_model_scheduler(model, r->scheduler, &config));
+        st = vd_scheduler_create(&config, (int)r->steps, r->eta, 1, &scheduler);
+        vd_scheduler_destroy(scheduler);
+        vd_scheduler_config_clear(&config);
+    }
+done:
+    return st;
+}
+
+static vd_sink_options sink_options(const vd_output *o, const vd_render_request *r, int threads) {
+    vd_sink_options s = VD_SINK_OPTIONS_DEFAULT;
+    s.path = o->path;
+    s.width_px = r->width_px;
+    s.height_px = r->height_px;
+    s.fps = r->fps;
+    s.frame_count = r->frames;
+    s.codec = o->codec ? o->codec : s.codec;
+    s.pix_fmt = o->pix_fmt ? o->pix_fmt : s.pix_fmt;
+    s.crf = o->crf;
+    s.threads = threads;
+    return s;
+}
+
+vd_status vd_output_check(const vd_output *output, const vd_render_request *request) {
+    vd_sink_options s = sink_options(output, request, 1);
+    return vd_sink_options_check(&s);
+}
+
+vd_status vd_request_describe(vd_model *model, const vd_render_request *r, const vd_output *o,
+                              char **out) {
+    vd_status st = VD_OK;
+    vd_json_writer *w = NULL;
+    char hash[72];
+    *out = NULL;
+    VD_TRY(vd_model_hash(model, hash));
+    VD_TRY(vd_json_writer_create(&w));
+    vd_json_begin_object(w, NULL);
+    vd_json_put_string(w, "prompt", r->prompt);
+    if (r->negative_prompt)
+        vd_json_put_string(w, "negative-prompt", r->negative_prompt);
+    vd_json_put_int(w, "width", r->width_px);
+    vd_json_put_int(w, "height", r->height_px);
+    vd_json_put_int(w, "frames", r->frames);
+    vd_json_put_double(w, "fps", r->fps);
+    vd_json_put_int(w, "steps", r->steps);
+    vd_json_put_double(w, "guidance", r->guidance);
+    if (r->guidance_rescale > 0)
+        vd_json_put_double(w, "guidance-rescale", r->guidance_rescale);
+    vd_json_put_double(w, "eta", r->eta);
+    /* As text: a JSON number would round seeds above 2^53. */
+    char seed[24];
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->seed);
+    vd_json_put_string(w, "seed", seed);
+    if (r->scheduler)
+        vd_json_put_string(w, "scheduler", r->scheduler);
+    if (o->codec)
+        vd_json_put_string(w, "codec", o->codec);
+    if (o->pix_fmt)
+        vd_json_put_string(w, "pix-fmt", o->pix_fmt);
+    vd_json_put_double(w, "crf", o->crf);
+    vd_json_put_string(w, "backend", vd_backend_name(model->be));
+    vd_json_put_string(w, "dtype", model->info.dtype);
+    vd_json_put_bool(w, "from-latents", r->latents != NULL);
+    vd_json_put_string(w, "model", model->name);
+    vd_json_put_string(w, "model-hash", hash);
+    vd_json_put_string(w, "version", vd_version());
+    vd_json_end(w);
+    VD_TRY(vd_json_writer_finish(w, false, out));
+done:
+    vd_json_writer_destroy(w);
+    return st;
+}
+
+typedef struct recorder {
+    const vd_sink_options *options;
+    vd_frame_sink *sink;
+} recorder;
+
+static vd_status record_frame(void *user, const uint8_t *rgb) {
+    recorder *rec = user;
+    /* Opened late: an encoder holds much memory, which the denoising can use. */
+    vd_status st = rec->sink ? VD_OK : vd_frame_sink_open(rec->options, &rec->sink);
+    return st == VD_OK ? vd_frame_sink_write(rec->sink, rgb) : st;
+}
+
+vd_status vd_render_to_file(vd_model *model, const vd_render_request *request,
+                            const vd_output *output, const vd_render_events *events, char *digest) {
+    vd_status st = VD_OK;
+    char *settings = NULL;
+    vd_sink_options s = sink_options(output, request, vd_backend_threads(model->be));
+    recorder rec = {.options = &s};
+    VD_TRY(vd_render_check(model, request));
+    VD_TRY(vd_output_check(output, request));
+    VD_TRY(vd_request_describe(model, request, output, &settings));
+    vd_metadata entry = {"vidilate", settings};
+    s.comment = request->prompt;
+    s.metadata = &entry;
+    s.metadata_count = 1;
+    VD_TRY(vd_render_frames(model, request, events, record_frame, &rec));
+    VD_TRY(vd_frame_sink_finish(rec.sink));
+    if (digest)
+        vd_frame_sink_digest(rec.sink, digest);
+done:
+    vd_frame_sink_destroy(rec.sink);
+    free(settings);
+    return st;
+}

@@ -1,0 +1,143 @@
+/* vidilate: text to video with a diffusion model in diffusers layout.
+ *
+ *     vd_model *model;
+ *     vd_model_options options = {.dir = "models/shapes"};
+ *     if (vd_model_open(&options, &model) != VD_OK)
+ *         fail(vd_error_message());
+ *     vd_render_request request = vd_render_defaults(model);
+ *     request.prompt = "a red circle moving right on a white background";
+ *     vd_output output = {.path = "clip.mp4"};
+ *     vd_render_to_file(model, &request, &output, NULL, NULL);
+ *     vd_model_close(model);
+ *
+ * All strings are UTF-8. Functions return VD_OK or an error whose one-line message
+ * vd_error_message() gives (core/status.h). Nothing here prints or exits. One thread at a time may
+ * use a model.
+ */
+#ifndef VD_VIDEO_VIDILATE_H
+#define VD_VIDEO_VIDILATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/status.h"
+
+/* "0.1.0" */
+VD_API const char *vd_version(void);
+
+/* ---- models -------------------------------------------------------------------------------- */
+
+typedef struct vd_model vd_model;
+
+typedef struct vd_model_options {
+    const char *dir;     /* a diffusers-layout folder with model_index.json */
+    const char *backend; /* "auto" (NULL), "cpu", "cuda" */
+    const char *dtype;   /* "auto" (NULL), "f32", "bf16", "f16": of the UNet and the decoder */
+    int threads;         /* 0: one per core */
+    bool keep_loaded;    /* keep the networks between renders instead of releasing each one when
+                            the next stage begins */
+} vd_model_options;
+
+typedef struct vd_model_info {
+    const char *pipeline;                /* "TextToVideoSDPipeline" */
+    const char *backend;                 /* "cpu: oneDNN 2.6.3, avx512_core_bf16, 2 threads" */
+    const char *dtype;                   /* "bf16" */
+    int64_t width_px, height_px, frames; /* the size it was trained at */
+    double fps;
+    int64_t size_multiple_px; /* widths and heights must be multiples of this */
+    int64_t latent_channels;
+    int64_t latent_scale; /* pixels per latent */
+} vd_model_info;
+
+/* Reads the folder's configs; weights are read when a stage needs them. VD_ERR_INPUT: not a folder
+ * that this program can run; VD_ERR_BACKEND; VD_ERR_USAGE: an unknown backend or dtype. */
+VD_API vd_status vd_model_open(const vd_model_options *options, vd_model **out);
+VD_API void vd_model_close(vd_model *model);
+
+/* Borrowed, valid until the model is closed. */
+VD_API const vd_model_info *vd_model_get_info(const vd_model *model);
+
+/* "sha256:" and 64 digits over the weights of all networks: the model's identity. buf: 72 bytes. */
+VD_API vd_status vd_model_hash(vd_model *model, char buf[72]);
+
+/* ---- rendering ----------------------------------------------------------------------------- */
+
+struct vd_scheduler_config;
+
+typedef struct vd_render_request {
+    const char *prompt;          /* may be "", not NULL */
+    const char *negative_prompt; /* NULL is "" */
+    int64_t width_px, height_px; /* multiples of the model's size_multiple_px, at most 16384 */
+    int64_t frames;              /* 1..1024 */
+    double fps;                  /* of the file; does not change the frames */
+    int64_t steps;               /* 1..1000 */
+    double guidance;             /* classifier-free guidance scale w; at most 1 turns it off */
+    double guidance_rescale;     /* phi in 0..1 */
+    double eta;                  /* of DDIM, 0..1 */
+    uint64_t seed;               /* the initial noise is torch.randn's with this CPU seed */
+    const char *scheduler; /* "ddim", "dpmpp2m", ... (video/scheduler.h); NULL: the folder's */
+    /* Instead of the folder's scheduler config; NULL for that. */
+    const struct vd_scheduler_config *scheduler_config;
+    /* Start from these instead of noise, before init_noise_sigma: [1, C, frames, h, w]; or NULL. */
+    const float *latents;
+    /* Noise of the stochastic schedulers' steps instead of the generator's:
+     * [calls, 1, C, frames, h, w]; or NULL. */
+    const float *step_noise;
+} vd_render_request;
+
+/* The model's own size and scheduler, 50 steps, guidance 7.5, eta 0, seed 0; no prompt yet. */
+VD_API vd_render_request vd_render_defaults(const vd_model *model);
+
+/* VD_ERR_USAGE: says which value cannot be, and what is allowed. */
+VD_API vd_status vd_render_check(const vd_model *model, const vd_render_request *request);
+
+typedef enum vd_stage { VD_STAGE_TEXT, VD_STAGE_DENOISE, VD_STAGE_DECODE } vd_stage;
+
+typedef struct vd_progress {
+    vd_stage stage;
+    int64_t done, total; /* UNet calls or frames; done 0 marks the beginning of a stage */
+} vd_progress;
+
+/* Where a render can be watched and stopped. Every member may be NULL. Pointers are borrowed for
+ * the call. */
+typedef struct vd_render_events {
+    void *user;
+    bool (*should_stop)(void *user); /* true ends the render with VD_ERR_INTERRUPTED */
+    void (*progress)(void *user, const vd_progress *progress);
+    /* A warning for the person, one line: a prompt that was cut, say. */
+    void (*warning)(void *user, const char *message);
+    /* Text states [branches, tokens, width]; branches 2: negative, prompt; 1: prompt. */
+    void (*context)(void *user, const float *states, int64_t branches, int64_t tokens,
+                    int64_t width);
+    /* After each scheduler step: latents and the guided prediction, [1, C, frames, h, w]. */
+    vd_status (*step)(void *user, int64_t step, const float *latents, const float *prediction,
+                      size_t count);
+    /* Each frame in order: the decoder's [height, width, 3] in about [-1, 1], and its bytes. */
+    vd_status (*frame)(void *user, int64_t index, const float *image, const uint8_t *rgb);
+} vd_render_events;
+
+/* Prompt to frames. A failing event's status ends the render and is returned. */
+VD_API vd_status vd_render(vd_model *model, const vd_render_request *request,
+                           const vd_render_events *events);
+
+typedef struct vd_output {
+    const char *path;    /* .mp4 .mov .mkv .webm, NAME%04d.png, hash:, null: (encode/sink.h) */
+    const char *codec;   /* NULL: libx264 */
+    const char *pix_fmt; /* NULL: yuv420p */
+    double crf;          /* 0: the codec's best; vd_output_defaults has 18 */
+} vd_output;
+
+VD_API vd_output vd_output_defaults(const char *path);
+
+/* What can be known before the render: encoder, container, folder. */
+VD_API vd_status vd_output_check(const vd_output *output, const vd_render_request *request);
+
+/* Renders into a file that appears whole or not at all and carries all settings as metadata
+ * (key "vidilate": a JSON object of render's long options). digest (65 bytes, or NULL): SHA-256 of
+ * all frames' bytes. */
+VD_API vd_status vd_render_to_file(vd_model *model, const vd_render_request *request,
+                                   const vd_output *output, const vd_render_events *events,
+                                   char *digest);
+
+#endif
