@@ -152,7 +152,7 @@ static void test_damage_is_seen(void) {
 
     /* The mpeg4 encoder holds nothing back and libavformat at most 256 KiB: the first frames lie on
      * the disk by now. */
-    sink = written(paths[0], "mpeg4", 150);
+    sink = written(paths[0], "mpeg4", 600);
     free(media_run(&bytes,
                    "f=$(ls %s/.a.part-*.mp4) && test $(stat -c %%s $f) -gt 20000 && "
                    "dd if=/dev/zero of=$f bs=1000 seek=2 count=16 conv=notrunc 2>&1",
