@@ -1,81 +1,60 @@
-/* activate, transpose, combine. */
+/* Activations and conversions, transposition, linear combinations. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/dnnl_util.h"
-#include "backend/cpu/gemm.h"
 
-enum { PIECE = 512, TASK_VALUES = 16384, TILE = 32, MAX_TERMS = 8 };
+enum {
+    CHUNK = 1 << 14, /* elements of a task */
+    BLOCK = 1024,    /* elements on the stack */
+    TILE_ROWS = 64,
+    TILE_COLUMNS = 256,
+};
 
-typedef struct eltwise_job {
+static void *at(const vd_tensor *t, int64_t element) {
+    return (unsigned char *)t->data + (size_t)element * vd_dtype_bytes(t->dtype);
+}
+
+static int64_t pieces(int64_t count, int64_t size) {
+    return (count + size - 1) / size;
+}
+
+static int64_t piece(int64_t count, int64_t size, int64_t index) {
+    const int64_t left = count - index * size;
+    return left < size ? left : size;
+}
+
+/* ---- activate ------------------------------------------------------------------------------- */
+
+typedef struct activate_job {
     const vd_cpu_kernels *kernels;
     vd_tensor *dst;
-    const vd_tensor *src; /* activate */
+    const vd_tensor *src;
     vd_activation act;
-    const vd_tensor *const *terms; /* combine */
-    const double *coefficient;
-    int term_count;
     int64_t count;
-} eltwise_job;
+} activate_job;
 
-static int64_t task_end(const eltwise_job *j, int64_t task) {
-    const int64_t end = (task + 1) * TASK_VALUES;
-    return end < j->count ? end : j->count;
-}
-
-static int activate_values(void *user, int64_t task, int thread) {
-    const eltwise_job *j = user;
-    float value[PIECE];
-    const int64_t end = task_end(j, task);
+static int activate_chunk(void *user, int64_t task, int thread) {
+    const activate_job *job = user;
     (void)thread;
-    for (int64_t i = task * TASK_VALUES; i < end; i += PIECE) {
-        const size_t n = (size_t)(end - i < PIECE ? end - i : PIECE);
-        j->kernels->load(value, vd_cpu_at(j->src, i), j->src->dtype, n);
-        j->kernels->activate(value, j->act, n);
-        j->kernels->store(vd_cpu_at(j->dst, i), j->dst->dtype, value, n);
+    float values[BLOCK];
+    const int64_t end = task * CHUNK + piece(job->count, CHUNK, task);
+    for (int64_t i = task * CHUNK; i < end; i += BLOCK) {
+        const size_t run = (size_t)(end - i < BLOCK ? end - i : BLOCK);
+        job->kernels->load(values, at(job->src, i), job->src->dtype, run);
+        job->kernels->activate(values, job->act, run);
+        job->kernels->store(at(job->dst, i), job->dst->dtype, values, run);
     }
     return 0;
-}
-
-static int combine_values(void *user, int64_t task, int thread) {
-    const eltwise_job *j = user;
-    const float *src[MAX_TERMS];
-    float *dst = j->dst->data;
-    const int64_t end = task_end(j, task);
-    (void)thread;
-    for (int t = 0; t < j->term_count; t++)
-        src[t] = j->terms[t]->data;
-    for (int64_t i = task * TASK_VALUES; i < end; i++) {
-        double sum = 0;
-        for (int t = 0; t < j->term_count; t++)
-            sum += j->coefficient[t] * (double)src[t][i];
-        dst[i] = (float)sum;
-    }
-    return 0;
-}
-
-static vd_status run(const vd_exec *x, eltwise_job *j, vd_cpu_task task, const char *doing) {
-    if (x->dry)
-        return VD_OK;
-    const int64_t tasks = (j->count + TASK_VALUES - 1) / TASK_VALUES;
-    return vd_dnnl_status(vd_cpu_parallel(x->be->threads, tasks, task, j), doing);
 }
 
 vd_status vd_cpu_activate(vd_exec *x, vd_tensor *dst, const vd_tensor *src, vd_activation act) {
-    eltwise_job j = {.kernels = vd_cpu(x)->kernels,
-                     .dst = dst,
-                     .src = src,
-                     .act = act,
-                     .count = vd_tensor_elements(dst)};
-    return run(x, &j, activate_values, "computing activate");
-}
-
-vd_status vd_cpu_combine(vd_exec *x, vd_tensor *dst, int terms, const double *coefficient,
-                         const vd_tensor *const *src) {
-    eltwise_job j = {.dst = dst,
-                     .terms = src,
-                     .coefficient = coefficient,
-                     .term_count = terms,
-                     .count = vd_tensor_elements(dst)};
-    return run(x, &j, combine_values, "computing combine");
+    activate_job job = {.kernels = vd_cpu(x)->kernels,
+                        .dst = dst,
+                        .src = src,
+                        .act = act,
+                        .count = vd_tensor_elements(dst)};
+    if (!x->dry)
+        vd_cpu_parallel(x->be->threads, pieces(job.count, CHUNK), activate_chunk, &job);
+    return VD_OK;
 }
 
 /* ---- transpose ------------------------------------------------------------------------------ */
@@ -84,44 +63,69 @@ typedef struct transpose_job {
     const vd_cpu_kernels *kernels;
     vd_tensor *dst;
     const vd_tensor *src;
-    int64_t rows, columns; /* of src: c and p */
-    int64_t row_tiles;
+    int64_t rows, columns; /* of one matrix of src */
 } transpose_job;
 
-/* TILE rows of one matrix, in square tiles that stay in cache both ways. */
-static int transpose_rows(void *user, int64_t task, int thread) {
-    const transpose_job *j = user;
-    float in[TILE][TILE];
-    float out[TILE];
-    const int64_t base = task / j->row_tiles * j->rows * j->columns;
-    const int64_t first = task % j->row_tiles * TILE;
-    const int64_t height = j->rows - first < TILE ? j->rows - first : TILE;
+static int transpose_tile(void *user, int64_t task, int thread) {
+    const transpose_job *job = user;
     (void)thread;
-    for (int64_t column = 0; column < j->columns; column += TILE) {
-        const int64_t width = j->columns - column < TILE ? j->columns - column : TILE;
-        for (int64_t r = 0; r < height; r++)
-            j->kernels->load(in[r], vd_cpu_at(j->src, base + (first + r) * j->columns + column),
-                             j->src->dtype, (size_t)width);
-        for (int64_t c = 0; c < width; c++) {
-            for (int64_t r = 0; r < height; r++)
-                out[r] = in[r][c];
-            j->kernels->store(vd_cpu_at(j->dst, base + (column + c) * j->rows + first),
-                              j->dst->dtype, out, (size_t)height);
-        }
-    }
+    const int64_t down = pieces(job->rows, TILE_ROWS), across = pieces(job->columns, TILE_COLUMNS);
+    const int64_t first = task / (down * across) * job->rows * job->columns;
+    const int64_t row = task / across % down, column = task % across;
+    const int64_t r = row * TILE_ROWS, c = column * TILE_COLUMNS;
+    job->kernels->transpose(at(job->dst, first + c * job->rows + r), job->dst->dtype,
+                            (size_t)job->rows, at(job->src, first + r * job->columns + c),
+                            job->src->dtype, (size_t)job->columns,
+                            (size_t)piece(job->rows, TILE_ROWS, row),
+                            (size_t)piece(job->columns, TILE_COLUMNS, column));
     return 0;
 }
 
 vd_status vd_cpu_transpose(vd_exec *x, vd_tensor *dst, const vd_tensor *src) {
-    transpose_job j = {.kernels = vd_cpu(x)->kernels,
-                       .dst = dst,
-                       .src = src,
-                       .rows = src->dim[1],
-                       .columns = src->dim[2]};
-    if (x->dry)
-        return VD_OK;
-    j.row_tiles = (j.rows + TILE - 1) / TILE;
-    return vd_dnnl_status(
-        vd_cpu_parallel(x->be->threads, src->dim[0] * j.row_tiles, transpose_rows, &j),
-        "computing transpose");
+    transpose_job job = {.kernels = vd_cpu(x)->kernels,
+                         .dst = dst,
+                         .src = src,
+                         .rows = src->dim[1],
+                         .columns = src->dim[2]};
+    if (!x->dry)
+        vd_cpu_parallel(x->be->threads,
+                        src->dim[0] * pieces(job.rows, TILE_ROWS) *
+                            pieces(job.columns, TILE_COLUMNS),
+                        transpose_tile, &job);
+    return VD_OK;
+}
+
+/* ---- combine -------------------------------------------------------------------------------- */
+
+enum { MOST_TERMS = 8 };
+
+typedef struct combine_job {
+    const vd_cpu_kernels *kernels;
+    float *dst;
+    int terms;
+    const double *coefficient;
+    const float *src[MOST_TERMS];
+    int64_t count;
+} combine_job;
+
+static int combine_chunk(void *user, int64_t task, int thread) {
+    const combine_job *job = user;
+    (void)thread;
+    job->kernels->combine(job->dst, job->terms, job->coefficient, job->src, (size_t)(task * CHUNK),
+                          (size_t)piece(job->count, CHUNK, task));
+    return 0;
+}
+
+vd_status vd_cpu_combine(vd_exec *x, vd_tensor *dst, int terms, const double *coefficient,
+                         const vd_tensor *const *src) {
+    combine_job job = {.kernels = vd_cpu(x)->kernels,
+                       .dst = dst->data,
+                       .terms = terms,
+                       .coefficient = coefficient,
+                       .count = vd_tensor_elements(dst)};
+    for (int i = 0; i < terms; i++)
+        job.src[i] = src[i]->data;
+    if (!x->dry)
+        vd_cpu_parallel(x->be->threads, pieces(job.count, CHUNK), combine_chunk, &job);
+    return VD_OK;
 }

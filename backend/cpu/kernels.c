@@ -93,10 +93,10 @@ INLINE void put_some(void *dst, vd_dtype dtype, size_t at, vf v, size_t count) {
 }
 
 INLINE float sum_of(vf v) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++)
-        sum += v[i];
-    return sum;
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            v[i] += v[i + half];
+    return v[0];
 }
 
 /* ---- functions ------------------------------------------------------------------------------ */
@@ -187,11 +187,17 @@ static void geglu(float *dst, const float *a, const float *g, size_t count) {
 enum { MOMENT_ROWS = 8 };
 
 INLINE void add_to(double *sums, vf v, size_t count) {
-    double each[LANES];
     const vd wide = __builtin_convertvector(v, vd);
-    memcpy(each, &wide, sizeof each);
-    for (size_t i = 0; i < (count < LANES ? count : LANES); i++)
-        sums[i] += each[i];
+    vd all = {0};
+    if (count >= LANES) {
+        memcpy(&all, sums, sizeof all);
+        all += wide;
+        memcpy(sums, &all, sizeof all);
+        return;
+    }
+    memcpy(&all, sums, count * sizeof(double));
+    all += wide;
+    memcpy(sums, &all, count * sizeof(double));
 }
 
 /* Differences from the first row are summed, so that a mean far from zero cancels nothing: float32
@@ -206,8 +212,7 @@ static void moments(double *mean, double *squares, const void *src, vd_dtype dty
             const vf first = get_some(src, dtype, i, channels - i);
             vf sum = {0}, square = {0};
             for (size_t r = 0; r < run; r++) {
-                const vf d =
-                    get_some(src, dtype, (row + r) * stride + i, channels - i) - first;
+                const vf d = get_some(src, dtype, (row + r) * stride + i, channels - i) - first;
                 sum += d;
                 square += d * d;
             }
@@ -237,23 +242,240 @@ static void normalize(void *dst, vd_dtype dst_dtype, const void *src, vd_dtype s
     }
 }
 
+/* `row` is padded with `fill` to a whole vector. */
+INLINE vf get_filled(const float *row, size_t at, size_t count, float fill) {
+    if (count >= LANES)
+        return get(row, VD_F32, at);
+    vf v = splat(fill);
+    memcpy(&v, row + at, count * sizeof(float));
+    return v;
+}
+
 static void layer_norm(void *dst, vd_dtype dst_dtype, const void *src, vd_dtype src_dtype,
                        const float *scale, const float *shift, float eps, size_t channels,
                        float *row) {
     load(row, src, src_dtype, channels);
-    const float first = row[0];
-    vf sum = {0}, square = {0};
+    const float first = row[0], part = 1.0F / (float)channels;
+    vf sum = {0}, rest = {0}, square = {0};
     for (size_t i = 0; i < channels; i += LANES)
-        sum += get_some(row, VD_F32, i, channels - i) - first;
-    /* What the last vector lacks counted as -first. */
-    const size_t padding = (LANES - channels % LANES) % LANES;
-    const float count = (float)channels;
-    const float mean = first + (sum_of(sum) + first * (float)padding) / count;
-    (void)square;
-    (void)mean;
-    (void)scale;
-    (void)shift;
-    (void)eps;
-    (void)dst;
-    (void)dst_dtype;
+        sum += get_filled(row, i, channels - i, first) - first;
+    const float mean = first + sum_of(sum) * part;
+    for (size_t i = 0; i < channels; i += LANES) {
+        const vf d = get_filled(row, i, channels - i, mean) - mean;
+        rest += d;
+        square += d * d;
+    }
+    /* What rounding the mean left over. */
+    const float more = sum_of(rest) * part;
+    const float variance = sum_of(square) * part - more * more;
+    const float factor = 1.0F / sqrtf(variance + eps);
+    for (size_t i = 0; i < channels; i += LANES) {
+        const size_t left = channels - i;
+        const vf d = (get_some(row, VD_F32, i, left) - mean) - more;
+        const vf v = d * (get_some(scale, VD_F32, i, left) * factor);
+        put_some(dst, dst_dtype, i, v + get_some(shift, VD_F32, i, left), left);
+    }
 }
+
+/* ---- resize, transpose, combine ------------------------------------------------------------- */
+
+static void blend(void *dst, const void *const corner[4], vd_dtype dtype, float fx, float fy,
+                  size_t count) {
+    const float gx = 1.0F - fx, gy = 1.0F - fy;
+    for (size_t i = 0; i < count; i += LANES) {
+        const size_t left = count - i;
+        const vf above =
+            gx * get_some(corner[0], dtype, i, left) + fx * get_some(corner[1], dtype, i, left);
+        const vf below =
+            gx * get_some(corner[2], dtype, i, left) + fx * get_some(corner[3], dtype, i, left);
+        put_some(dst, dtype, i, gy * above + fy * below, left);
+    }
+}
+
+INLINE float get_one(const void *src, vd_dtype dtype, size_t at) {
+    if (dtype != VD_BF16)
+        return ((const float *)src)[at];
+    const uint32_t bits = (uint32_t)((const uint16_t *)src)[at] << 16;
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+INLINE vf4 get_four(const void *src, vd_dtype dtype, size_t at) {
+    if (dtype != VD_BF16) {
+        vf4 v;
+        memcpy(&v, (const float *)src + at, sizeof v);
+        return v;
+    }
+    uint16_t h[4];
+    memcpy(h, (const uint16_t *)src + at, sizeof h);
+    return (vf4)((vi4){h[0], h[1], h[2], h[3]} << 16);
+}
+
+INLINE void put_four(void *dst, vd_dtype dtype, size_t at, vf4 v) {
+    if (dtype != VD_BF16) {
+        memcpy((float *)dst + at, &v, sizeof v);
+        return;
+    }
+    vf wide = {0};
+    memcpy(&wide, &v, sizeof v);
+    const vh h = to_bf16(wide);
+    memcpy((uint16_t *)dst + at, &h, 4 * sizeof(uint16_t));
+}
+
+static void transpose(void *dst, vd_dtype dst_dtype, size_t dst_stride, const void *src,
+                      vd_dtype src_dtype, size_t src_stride, size_t rows, size_t columns) {
+    const size_t whole_rows = rows & ~(size_t)3, whole_columns = columns & ~(size_t)3;
+    for (size_t r = 0; r < whole_rows; r += 4)
+        for (size_t c = 0; c < whole_columns; c += 4) {
+            const vf4 a = get_four(src, src_dtype, r * src_stride + c);
+            const vf4 b = get_four(src, src_dtype, (r + 1) * src_stride + c);
+            const vf4 e = get_four(src, src_dtype, (r + 2) * src_stride + c);
+            const vf4 f = get_four(src, src_dtype, (r + 3) * src_stride + c);
+            const vf4 ab = __builtin_shuffle(a, b, (vi4){0, 4, 1, 5});
+            const vf4 ef = __builtin_shuffle(e, f, (vi4){0, 4, 1, 5});
+            const vf4 ab2 = __builtin_shuffle(a, b, (vi4){2, 6, 3, 7});
+            const vf4 ef2 = __builtin_shuffle(e, f, (vi4){2, 6, 3, 7});
+            const size_t to = c * dst_stride + r;
+            put_four(dst, dst_dtype, to, __builtin_shuffle(ab, ef, (vi4){0, 1, 4, 5}));
+            put_four(dst, dst_dtype, to + dst_stride, __builtin_shuffle(ab, ef, (vi4){2, 3, 6, 7}));
+            put_four(dst, dst_dtype, to + 2 * dst_stride,
+                     __builtin_shuffle(ab2, ef2, (vi4){0, 1, 4, 5}));
+            put_four(dst, dst_dtype, to + 3 * dst_stride,
+                     __builtin_shuffle(ab2, ef2, (vi4){2, 3, 6, 7}));
+        }
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = r < whole_rows ? whole_columns : 0; c < columns; c++) {
+            const float v = get_one(src, src_dtype, r * src_stride + c);
+            store(dst_dtype == VD_BF16 ? (void *)((uint16_t *)dst + c * dst_stride + r)
+                                       : (void *)((float *)dst + c * dst_stride + r),
+                  dst_dtype, &v, 1);
+        }
+}
+
+static void combine(float *dst, int terms, const double *coefficient, const float *const *src,
+                    size_t first, size_t count) {
+    enum { BLOCK = 64 };
+    for (size_t at = first; at < first + count; at += BLOCK) {
+        const size_t run = first + count - at < BLOCK ? first + count - at : BLOCK;
+        double sum[BLOCK] = {0};
+        for (int k = 0; k < terms; k++)
+            for (size_t i = 0; i < run; i++)
+                sum[i] += coefficient[k] * (double)src[k][at + i];
+        for (size_t i = 0; i < run; i++)
+            dst[at + i] = (float)sum[i];
+    }
+}
+
+/* ---- matrix products and softmax ------------------------------------------------------------ */
+
+/* `rows` x `vectors` sums in registers. */
+INLINE void tile(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
+                 size_t k, bool accumulate, const int rows, const int vectors) {
+    vf sum[TILE_ROWS][TILE_VECTORS];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
+            sum[r][v] = accumulate ? get(c + (size_t)r * ldc, VD_F32, (size_t)v * LANES) : (vf){0};
+    for (size_t p = 0; p < k; p++) {
+        vf row[TILE_VECTORS];
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
+            row[v] = get(b + p * ldb, VD_F32, (size_t)v * LANES);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; v++)
+                sum[r][v] += a[(size_t)r * lda + p] * row[v];
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
+            put(c + (size_t)r * ldc, VD_F32, (size_t)v * LANES, sum[r][v]);
+}
+
+INLINE void column_of_tiles(float *c, size_t ldc, const float *a, size_t lda, const float *b,
+                            size_t ldb, size_t m, size_t k, bool accumulate, const int vectors) {
+    size_t r = 0;
+    for (; r + TILE_ROWS <= m; r += TILE_ROWS)
+        tile(c + r * ldc, ldc, a + r * lda, lda, b, ldb, k, accumulate, TILE_ROWS, vectors);
+    if (m - r >= 4) {
+        tile(c + r * ldc, ldc, a + r * lda, lda, b, ldb, k, accumulate, 4, vectors);
+        r += 4;
+    }
+    for (; r < m; r++)
+        tile(c + r * ldc, ldc, a + r * lda, lda, b, ldb, k, accumulate, 1, vectors);
+}
+
+static void product(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
+                    size_t m, size_t n, size_t k, bool accumulate) {
+    for (size_t at = 0; at < n;) {
+        const size_t left = (n - at + LANES - 1) / LANES;
+        if (left >= 4 && TILE_VECTORS >= 4) {
+            column_of_tiles(c + at, ldc, a, lda, b + at, ldb, m, k, accumulate, TILE_VECTORS);
+            at += (size_t)TILE_VECTORS * LANES;
+        } else if (left >= 3 && TILE_VECTORS >= 4) {
+            column_of_tiles(c + at, ldc, a, lda, b + at, ldb, m, k, accumulate, TILE_VECTORS - 1);
+            at += (size_t)(TILE_VECTORS - 1) * LANES;
+        } else if (left >= 2) {
+            column_of_tiles(c + at, ldc, a, lda, b + at, ldb, m, k, accumulate, 2);
+            at += (size_t)2 * LANES;
+        } else {
+            column_of_tiles(c + at, ldc, a, lda, b + at, ldb, m, k, accumulate, 1);
+            at += LANES;
+        }
+    }
+}
+
+static float exponential_of(float x) {
+    return exponential(splat(x))[0];
+}
+
+/* Comparisons pass NaN over, so *top stays a number, and exp makes it a NaN of the sum. A row of
+ * nothing but -infinity adds nothing. */
+static float softmax(float *s, size_t count, float scale, float *top, float *sum) {
+    vf most = splat(*top);
+    for (size_t i = 0; i < count; i += LANES) {
+        const vf v = get_filled(s, i, count - i, s[0]) * scale;
+        most = choose(v > most, v, most);
+    }
+    float new_top = *top;
+    for (int i = 0; i < LANES; i++)
+        if (most[i] > new_top)
+            new_top = most[i];
+    const float base = new_top == -INFINITY ? 0.0F : new_top;
+    vf added = {0};
+    for (size_t i = 0; i < count; i += LANES) {
+        const size_t left = count - i;
+        put_some(s, VD_F32, i, exponential(get_some(s, VD_F32, i, left) * scale - base), left);
+        added += get_some(s, VD_F32, i, left);
+    }
+    const float factor = exponential_of(*top - base);
+    *sum = *sum * factor + sum_of(added);
+    *top = new_top;
+    return factor;
+}
+
+static void scale_by(float *x, float factor, size_t count) {
+    for (size_t i = 0; i < count; i += LANES)
+        put_some(x, VD_F32, i, get_some(x, VD_F32, i, count - i) * factor, count - i);
+}
+
+const vd_cpu_kernels VD_KERNELS = {
+    .isa = VD_KERNELS_ISA,
+    .load = load,
+    .store = store,
+    .activate = activate,
+    .geglu = geglu,
+    .moments = moments,
+    .normalize = normalize,
+    .layer_norm = layer_norm,
+    .blend = blend,
+    .transpose = transpose,
+    .combine = combine,
+    .product = product,
+    .softmax = softmax,
+    .scale = scale_by,
+};

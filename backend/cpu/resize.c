@@ -1,100 +1,98 @@
-/* Nearest and bilinear enlargement and reduction of channels-last pictures. */
+/* Resizing of channels-last images, one row of the result as a task. */
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/dnnl_util.h"
-#include "backend/cpu/gemm.h"
-
-enum { PIECE = 256 };
 
 typedef struct resize_job {
     const vd_cpu_kernels *kernels;
-    vd_tensor *dst;
-    const vd_tensor *src;
+    unsigned char *dst;
+    const unsigned char *src;
+    vd_dtype dtype;
+    int64_t h, w, oh, ow, channels;
+    size_t pixel_bytes;
 } resize_job;
 
-/* One row of dst. */
+static resize_job resize_job_of(const vd_exec *x, const vd_tensor *dst, const vd_tensor *src) {
+    return (resize_job){.kernels = vd_cpu(x)->kernels,
+                        .dst = dst->data,
+                        .src = src->data,
+                        .dtype = src->dtype,
+                        .h = src->dim[1],
+                        .w = src->dim[2],
+                        .oh = dst->dim[1],
+                        .ow = dst->dim[2],
+                        .channels = src->dim[3],
+                        .pixel_bytes = (size_t)src->dim[3] * vd_dtype_bytes(src->dtype)};
+}
+
 static int nearest_row(void *user, int64_t task, int thread) {
-    const resize_job *j = user;
-    const int64_t in_h = j->src->dim[1];
-    const int64_t in_w = j->src->dim[2];
-    const int64_t out_h = j->dst->dim[1];
-    const int64_t out_w = j->dst->dim[2];
-    const int64_t channels = j->dst->dim[3];
-    const int64_t from = task / out_h * in_h + task % out_h * in_h / out_h;
-    const size_t bytes = (size_t)channels * vd_dtype_bytes(j->dst->dtype);
+    const resize_job *job = user;
     (void)thread;
-    for (int64_t x = 0; x < out_w; x++)
-        memcpy(vd_cpu_at(j->dst, (task * out_w + x) * channels),
-               vd_cpu_at(j->src, (from * in_w + x * in_w / out_w) * channels), bytes);
+    const int64_t from = task / job->oh * job->h + task % job->oh * job->h / job->oh;
+    const unsigned char *src = job->src + (size_t)(from * job->w) * job->pixel_bytes;
+    unsigned char *dst = job->dst + (size_t)(task * job->ow) * job->pixel_bytes;
+    for (int64_t i = 0; i < job->ow; i++)
+        memcpy(dst + (size_t)i * job->pixel_bytes,
+               src + (size_t)(i * job->w / job->ow) * job->pixel_bytes, job->pixel_bytes);
     return 0;
 }
 
-/* Where an output index reads: two inputs and the weight of the second. float32 as PyTorch has it.
- */
-typedef struct tap {
-    int64_t low, high;
-    float weight;
-} tap;
+vd_status vd_cpu_resize_nearest(vd_exec *x, vd_tensor *dst, const vd_tensor *src) {
+    resize_job job = resize_job_of(x, dst, src);
+    if (!x->dry)
+        vd_cpu_parallel(x->be->threads, dst->dim[0] * job.oh, nearest_row, &job);
+    return VD_OK;
+}
 
-static tap tap_of(int64_t index, int64_t in, int64_t out) {
+/* The two source positions of a position in the result, and the second one's weight. */
+typedef struct sample {
+    int64_t first, second;
+    float weight;
+} sample;
+
+/* In float32 with one rounding of scale * (at + 1/2) - 1/2, as PyTorch's builds for x86 have it.
+ * The product of two float32 is exact in double. */
+static sample sample_at(int64_t at, int64_t in, int64_t out) {
     const float scale = (float)in / (float)out;
-    const float at = scale * ((float)index + 0.5F) - 0.5F;
-    const float clamped = at > 0 ? at : 0;
-    int64_t low = (int64_t)clamped;
-    if (low > in - 1)
-        low = in - 1;
-    return (tap){low, low + 1 < in ? low + 1 : low, clamped - (float)low};
+    float source = (float)((double)scale * (double)((float)at + 0.5F) - 0.5);
+    if (source < 0)
+        source = 0;
+    sample s = {.first = (int64_t)source};
+    if (s.first > in - 1)
+        s.first = in - 1;
+    s.second = s.first + 1 < in ? s.first + 1 : s.first;
+    s.weight = source - (float)s.first;
+    return s;
 }
 
 static int bilinear_row(void *user, int64_t task, int thread) {
-    const resize_job *j = user;
-    float upper[PIECE];
-    float lower[PIECE];
-    float other[PIECE];
-    const int64_t in_h = j->src->dim[1];
-    const int64_t in_w = j->src->dim[2];
-    const int64_t out_h = j->dst->dim[1];
-    const int64_t out_w = j->dst->dim[2];
-    const int64_t channels = j->dst->dim[3];
-    const tap y = tap_of(task % out_h, in_h, out_h);
-    const int64_t picture = task / out_h * in_h;
+    const resize_job *job = user;
     (void)thread;
-    for (int64_t i = 0; i < out_w; i++) {
-        const tap x = tap_of(i, in_w, out_w);
-        for (int64_t c = 0; c < channels; c += PIECE) {
-            const size_t n = (size_t)(channels - c < PIECE ? channels - c : PIECE);
-            const int64_t rows[2] = {picture + y.low, picture + y.high};
-            float *const mixed[2] = {upper, lower};
-            for (int k = 0; k < 2; k++) {
-                const int64_t row = rows[k] * in_w;
-                j->kernels->load(mixed[k], vd_cpu_at(j->src, (row + x.low) * channels + c),
-                                 j->src->dtype, n);
-                j->kernels->load(other, vd_cpu_at(j->src, (row + x.high) * channels + c),
-                                 j->src->dtype, n);
-                j->kernels->lerp(mixed[k], mixed[k], other, x.weight, n);
-            }
-            j->kernels->lerp(upper, upper, lower, y.weight, n);
-            j->kernels->store(vd_cpu_at(j->dst, (task * out_w + i) * channels + c), j->dst->dtype,
-                              upper, n);
-        }
+    const sample y = sample_at(task % job->oh, job->h, job->oh);
+    const unsigned char *image =
+        job->src + (size_t)(task / job->oh * job->h * job->w) * job->pixel_bytes;
+    const unsigned char *above = image + (size_t)(y.first * job->w) * job->pixel_bytes;
+    const unsigned char *below = image + (size_t)(y.second * job->w) * job->pixel_bytes;
+    unsigned char *dst = job->dst + (size_t)(task * job->ow) * job->pixel_bytes;
+    for (int64_t i = 0; i < job->ow; i++) {
+        const sample x = sample_at(i, job->w, job->ow);
+        const size_t left = (size_t)x.first * job->pixel_bytes;
+        const size_t right = (size_t)x.second * job->pixel_bytes;
+        const void *const corner[4] = {above + left, above + right, below + left, below + right};
+        job->kernels->blend(dst + (size_t)i * job->pixel_bytes, corner, job->dtype, x.weight,
+                            y.weight, (size_t)job->channels);
     }
     return 0;
 }
 
-static vd_status run(const vd_exec *x, vd_tensor *dst, const vd_tensor *src, vd_cpu_task row,
-                     const char *doing) {
-    resize_job j = {.kernels = vd_cpu(x)->kernels, .dst = dst, .src = src};
+vd_status vd_cpu_resize_bilinear(vd_exec *x, vd_tensor *dst, const vd_tensor *src) {
+    resize_job job = resize_job_of(x, dst, src);
     if (x->dry)
         return VD_OK;
-    return vd_dnnl_status(vd_cpu_parallel(x->be->threads, dst->dim[0] * dst->dim[1], row, &j),
-                          doing);
-}
-
-vd_status vd_cpu_resize_nearest(vd_exec *x, vd_tensor *dst, const vd_tensor *src) {
-    return run(x, dst, src, nearest_row, "computing resize_nearest");
-}
-
-vd_status vd_cpu_resize_bilinear(vd_exec *x, vd_tensor *dst, const vd_tensor *src) {
-    return run(x, dst, src, bilinear_row, "computing resize_bilinear");
+    /* Nearest with equal sizes copies; so must this, bit by bit. */
+    const bool copies = job.h == job.oh && job.w == job.ow;
+    vd_cpu_parallel(x->be->threads, dst->dim[0] * job.oh, copies ? nearest_row : bilinear_row,
+                    &job);
+    return VD_OK;
 }

@@ -1,0 +1,171 @@
+/* The inner loops of every instruction set that this machine has: single values exhaustively or in
+ * fine steps, products and softmax of all small shapes. */
+#include <float.h>
+#include <stdlib.h>
+
+#include "backend/cpu/kernels.h"
+#include "tests/backend/op_case.h"
+#include "tests/check.h"
+#include "tests/ref_ops.h"
+
+enum { BATCH = 1 << 12 };
+
+static float from_bits(uint32_t bits) {
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+static void test_bf16(const vd_cpu_kernels *k) {
+    static uint16_t half[1 << 16], back[1 << 16];
+    static float wide[1 << 16];
+    int wrong = 0;
+    for (uint32_t i = 0; i < 1 << 16; i++)
+        half[i] = (uint16_t)i;
+    k->load(wide, half, VD_BF16, 1 << 16);
+    k->store(back, VD_BF16, wide, 1 << 16);
+    for (uint32_t i = 0; i < 1 << 16; i++) {
+        const bool nan = isnan(vd_bf16_to_f32(half[i]));
+        wrong += memcmp(&wide[i], &(uint32_t){i << 16}, sizeof wide[i]) != 0;
+        wrong += nan ? !isnan(vd_bf16_to_f32(back[i])) : back[i] != half[i];
+    }
+    for (uint64_t bits = 0; bits < 1ULL << 32; bits += 997 * BATCH) {
+        for (uint32_t i = 0; i < BATCH; i++)
+            wide[i] = from_bits((uint32_t)bits + i * 997);
+        k->store(back, VD_BF16, wide, BATCH);
+        for (uint32_t i = 0; i < BATCH; i++)
+            wrong += isnan(wide[i]) ? !isnan(vd_bf16_to_f32(back[i]))
+                                    : back[i] != vd_f32_to_bf16(wide[i]);
+    }
+    CHECK(wrong == 0);
+}
+
+/* 8 units in the last place: two or three functions with 1 or 2 each. The arguments of exp are
+ * rounded, which counts as much more as they are large: x^2 / 2 for gelu, 1.702 x. Results below
+ * 1e-35 may be flushed, because 1 + exp(-x) overflows there. */
+static void test_activations(const vd_cpu_kernels *k) {
+    static const vd_activation acts[] = {VD_ACT_SILU, VD_ACT_GELU, VD_ACT_QUICK_GELU};
+    static float x[BATCH], y[BATCH];
+    for (size_t a = 0; a < sizeof acts / sizeof acts[0]; a++) {
+        double worst = 0;
+        for (uint64_t bits = 0; bits < 1ULL << 32; bits += 1499 * BATCH) {
+            for (uint32_t i = 0; i < BATCH; i++)
+                x[i] = y[i] = from_bits((uint32_t)bits + i * 1499);
+            k->activate(y, acts[a], BATCH);
+            for (uint32_t i = 0; i < BATCH; i++) {
+                if (!isfinite(x[i])) {
+                    CHECK(!isnan(x[i]) || isnan(y[i]));
+                    CHECK(x[i] != INFINITY || y[i] == INFINITY);
+                    continue;
+                }
+                const double v = (double)x[i], expected = ref_activation(v, acts[a]);
+                const double argument = acts[a] == VD_ACT_GELU ? v * v : fabs(v);
+                const double allowed =
+                    fabs(expected) * 0x1p-24 * (8 + 2 * fmin(argument, 1e3)) + 1e-35;
+                worst = fmax(worst, fabs((double)y[i] - expected) / allowed);
+            }
+        }
+        CHECK_MSG(worst <= 1, "%s: activation %d, %g of what is allowed", k->isa, (int)acts[a],
+                  worst);
+    }
+}
+
+static void test_geglu(const vd_cpu_kernels *k) {
+    float a[37], g[37], got[37];
+    op_random(a, 37, 3.0F, VD_F32, 1);
+    op_random(g, 37, 3.0F, VD_F32, 2);
+    k->geglu(got, a, g, 37);
+    for (int i = 0; i < 37; i++) {
+        const double expected = (double)a[i] * ref_activation((double)g[i], VD_ACT_GELU);
+        CHECK(fabs((double)got[i] - expected) <= fabs(expected) * 0x1p-24 * 32);
+    }
+}
+
+/* exp of everything up to 0: 2 units in the last place, and half a denormal. */
+static void test_softmax(const vd_cpu_kernels *k) {
+    static float s[BATCH], x[BATCH];
+    for (size_t count = 1; count <= BATCH; count = count < 40 ? count + 1 : count * 3) {
+        op_random(x, count, 60.0F, VD_F32, (uint32_t)count);
+        double top = -INFINITY, sum = 0;
+        for (size_t i = 0; i < count; i++)
+            top = fmax(top, (double)(x[i] * 1.5F));
+        memcpy(s, x, sizeof s);
+        float got_top = -INFINITY, got_sum = 0;
+        CHECK(k->softmax(s, count, 1.5F, &got_top, &got_sum) == 0);
+        CHECK((double)got_top == top);
+        int wrong = 0;
+        for (size_t i = 0; i < count; i++) {
+            const double expected = exp((double)x[i] * 1.5 - top);
+            sum += expected;
+            /* The difference is rounded too: up to 180 here. */
+            wrong += !(fabs((double)s[i] - expected) <= expected * 0x1p-24 * 184 + 0x1p-150);
+        }
+        CHECK(wrong == 0);
+        CHECK(fabs((double)got_sum - sum) <= sum * 0x1p-24 * 184);
+
+        /* A second row with a larger top scales what was there down; a smaller one does not. */
+        const float first_sum = got_sum;
+        float one = got_top + 2.0F;
+        const float factor = k->softmax(&one, 1, 1.0F, &got_top, &got_sum);
+        CHECK(one == 1 && fabs((double)factor - exp(-2)) < 1e-6);
+        CHECK(fabs((double)got_sum - (double)factor * (double)first_sum - 1) < 1e-6);
+        CHECK(k->softmax(&(float){got_top - 5.0F}, 1, 1.0F, &got_top, &got_sum) == 1);
+    }
+    /* Logits of -infinity weigh nothing, also before any other; NaN makes the sum NaN. */
+    float top = -INFINITY, sum = 0, none[3] = {-INFINITY, -INFINITY, -INFINITY};
+    k->softmax(none, 3, 1.0F, &top, &sum);
+    CHECK(sum == 0 && none[0] == 0 && top == -INFINITY);
+    float some[3] = {-INFINITY, 2.0F, -INFINITY};
+    k->softmax(some, 3, 1.0F, &top, &sum);
+    CHECK(sum == 1 && some[0] == 0 && some[1] == 1);
+    float bad[3] = {1.0F, NAN, 5.0F};
+    k->softmax(bad, 3, 1.0F, &top, &sum);
+    CHECK(isnan(sum) && isnan(bad[1]) && top == 5);
+}
+
+/* Small integers: sums are exact, so any order of them must give the same bits. */
+static void test_product(const vd_cpu_kernels *k) {
+    enum { MOST = 100, LD = 112 };
+    static float a[MOST * LD], b[MOST * LD], c[MOST * LD];
+    static const size_t ns[] = {1, 3, 4, 7, 8, 15, 16, 17, 31, 33, 48, 63, 64, 65, 100};
+    for (size_t i = 0; i < (size_t)MOST * LD; i++) {
+        a[i] = (float)((int)(i * 37 % 11) - 5);
+        b[i] = (float)((int)(i * 53 % 13) - 6);
+    }
+    int wrong = 0;
+    for (size_t m = 1; m <= 14; m++)
+        for (size_t j = 0; j < sizeof ns / sizeof ns[0]; j++)
+            for (size_t kk = 1; kk <= MOST; kk += 1 + kk / 2) {
+                const size_t n = ns[j];
+                for (int pass = 0; pass < 2; pass++)
+                    k->product(c, LD, a, LD, b, LD, m, n, kk, pass == 1);
+                for (size_t r = 0; r < m; r++)
+                    for (size_t i = 0; i < n; i++) {
+                        float sum = 0;
+                        for (size_t p = 0; p < kk; p++)
+                            sum += a[r * LD + p] * b[p * LD + i];
+                        wrong += c[r * LD + i] != 2 * sum;
+                    }
+            }
+    CHECK(wrong == 0);
+}
+
+int main(void) {
+    const struct {
+        const vd_cpu_kernels *kernels;
+        bool here;
+    } sets[] = {{&vd_cpu_kernels_baseline, true},
+                {&vd_cpu_kernels_avx2, __builtin_cpu_supports("x86-64-v3") != 0},
+                {&vd_cpu_kernels_avx512, __builtin_cpu_supports("x86-64-v4") != 0}};
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        printf("%s: %s\n", sets[i].kernels->isa, sets[i].here ? "tested" : "not on this machine");
+        if (!sets[i].here)
+            continue;
+        test_bf16(sets[i].kernels);
+        test_activations(sets[i].kernels);
+        test_geglu(sets[i].kernels);
+        test_softmax(sets[i].kernels);
+        test_product(sets[i].kernels);
+    }
+    return CHECK_DONE();
+}
