@@ -49,8 +49,8 @@ vd_status vd_load_split_linear(const vd_loader *l, const char *prefix, int64_t o
                                int64_t in_b, vd_linear_layer *a, vd_linear_layer *b);
 
 /* PREFIX.weight [out, in, kh, kw], or [out, in, kh, 1, 1] for a temporal kernel (kw 1). */
-vd_status vd_load_conv(const vd_loader *l, const char *prefix, int64_t out, int64_t in, int kernel_h,
-                       int kernel_w, bool temporal, vd_conv_layer *layer);
+vd_status vd_load_conv(const vd_loader *l, const char *prefix, int64_t out, int64_t in,
+                       int kernel_h, int kernel_w, bool temporal, vd_conv_layer *layer);
 
 vd_status vd_load_norm(const vd_loader *l, const char *prefix, int64_t channels, int groups,
                        float eps, vd_norm_layer *layer);

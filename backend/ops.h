@@ -83,7 +83,8 @@ vd_status vd_activate(vd_exec *x, vd_tensor *dst, const vd_tensor *src, vd_activ
 /* Nearest: index floor(i * in / out). [n, h, w, c] -> [n, h', w', c]. */
 vd_status vd_resize_nearest(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
 
-/* Bilinear, half-pixel centres, no antialias (PyTorch's align_corners = false). Equal sizes copy. */
+/* Bilinear, half-pixel centres, no antialias (PyTorch's align_corners = false). Equal sizes copy.
+ */
 vd_status vd_resize_bilinear(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
 
 /* dst[b, p, c] = src[b, c, p], converting dtype: planes to channels-last (p = frames * pixels).

@@ -243,7 +243,7 @@ static bool judge(const golden_case *c, const char *name, const vd_json_value *e
     } else if (bound == GOLDEN_BF16) {
         double max_bf16 = number_or(entry, "err_bf16_max", -1);
         double rms_bf16 = number_or(entry, "err_bf16_rms", -1);
-        pass = worst <= 3 * max_bf16 && rms <= 2 * rms_bf16;
+        pass = worst <= 2 * max_bf16 && rms <= 2 * rms_bf16;
         printf("%s %s.%s: error max %.3g rms %.3g (library in bfloat16: %.3g, %.3g)\n",
                pass ? "ok  " : "FAIL", c->name, name, worst, rms, max_bf16, rms_bf16);
     } else {

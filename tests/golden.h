@@ -40,9 +40,9 @@ typedef enum golden_bound {
      * marked exact must be equal, but for a pipeline's bytes: those may differ by 1, and at most
      * in 2 of 1000 (ten times what the library's own float32 run does). */
     GOLDEN_F32,
-    /* For a run in bfloat16: rms error <= 2 err_bf16_rms and largest <= 3 err_bf16_max, the errors
-     * of the library's own bfloat16 run; the factors are for another order of roundings, which
-     * moves the rms little and the largest of few values more. Fails if the manifest has none. */
+    /* For a run in bfloat16: no worse than twice the errors of the library's own bfloat16 run,
+     * largest and rms; the factor is for another order of roundings. Fails if the manifest has
+     * none. */
     GOLDEN_BF16,
     /* Equal, bit for bit but for the sign of 0. */
     GOLDEN_EXACT,

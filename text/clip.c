@@ -9,7 +9,7 @@
 #include "core/json.h"
 #include "core/text.h"
 
-enum { MAX_LAYERS = 256, MAX_WIDTH = 1 << 16 };
+enum { MAX_LAYERS = 256, MAX_WIDTH = 1 << 16, MAX_INTERMEDIATE = 1 << 19 };
 
 typedef struct clip_layer {
     vd_norm_layer norm1, norm2;
@@ -21,11 +21,9 @@ struct vd_clip {
     vd_clip_config config;
     vd_checkpoint *ck;
     vd_tensor token_table, position_table; /* in the mapped file */
-    clip_layer *layer;
+    clip_layer layer[MAX_LAYERS];
     vd_norm_layer final_norm;
     vd_linear_layer projection;
-    float *embedded; /* host [rows, width], kept from the last call to the next */
-    size_t embedded_count;
 };
 
 static vd_status read_activation(const vd_json *doc, const vd_json_value *root,
@@ -58,7 +56,8 @@ static vd_status read_config(const vd_json *doc, vd_clip_config *c) {
                             "this is a \"%s\", not a CLIP text encoder (clip_text_model)", type);
     VD_TRY(vd_json_int(doc, root, "vocab_size", 1, 1 << 24, 49408, &c->vocabulary));
     VD_TRY(vd_json_int(doc, root, "hidden_size", 1, MAX_WIDTH, 512, &c->width));
-    VD_TRY(vd_json_int(doc, root, "intermediate_size", 1, 8 * MAX_WIDTH, 2048, &c->intermediate));
+    VD_TRY(
+        vd_json_int(doc, root, "intermediate_size", 1, MAX_INTERMEDIATE, 2048, &c->intermediate));
     VD_TRY(vd_json_int(doc, root, "max_position_embeddings", 2, 1 << 16, 77, &c->max_tokens));
     VD_TRY(vd_json_int(doc, root, "num_hidden_layers", 1, MAX_LAYERS, 12, &layers));
     VD_TRY(vd_json_int(doc, root, "num_attention_heads", 1, MAX_WIDTH, 8, &heads));
@@ -141,11 +140,6 @@ vd_status vd_clip_open(vd_backend *be, const char *dir, vd_dtype dtype, vd_clip 
     clip->be = be;
     VD_TRY(vd_json_read(path, "text encoder config", &doc));
     VD_TRY(read_config(doc, &clip->config));
-    clip->layer = calloc((size_t)clip->config.layers, sizeof *clip->layer);
-    if (!clip->layer) {
-        st = vd_fail(VD_ERR_MEMORY, "no memory for the text encoder");
-        goto done;
-    }
     VD_TRY(vd_checkpoint_open(dir, "model", &clip->ck));
     VD_TRY(load(clip, dtype));
     *out = clip;
@@ -160,7 +154,7 @@ done:
 void vd_clip_destroy(vd_clip *clip) {
     if (!clip)
         return;
-    for (int i = 0; clip->layer && i < clip->config.layers; i++) {
+    for (int i = 0; i < clip->config.layers; i++) {
         clip_layer *layer = &clip->layer[i];
         vd_norm_layer_destroy(clip->be, &layer->norm1);
         vd_norm_layer_destroy(clip->be, &layer->norm2);
@@ -172,8 +166,6 @@ void vd_clip_destroy(vd_clip *clip) {
     vd_norm_layer_destroy(clip->be, &clip->final_norm);
     vd_linear_layer_destroy(clip->be, &clip->projection);
     vd_checkpoint_destroy(clip->ck);
-    free(clip->layer);
-    free(clip->embedded);
     free(clip);
 }
 
@@ -181,38 +173,35 @@ const vd_clip_config *vd_clip_get_config(const vd_clip *clip) {
     return &clip->config;
 }
 
-/* Token plus position embedding, on the host: a table row is read where it lies in the file. */
-static vd_status embed(vd_clip *clip, const int32_t *ids, int64_t batch, int64_t tokens) {
-    const vd_clip_config *c = &clip->config;
-    size_t width = (size_t)c->width;
-    size_t count = (size_t)(batch * tokens) * width;
-    if (count > clip->embedded_count) {
-        float *grown = realloc(clip->embedded, count * sizeof *grown);
-        if (!grown)
-            return vd_fail(VD_ERR_MEMORY, "no memory for %lld token embeddings",
-                           (long long)(batch * tokens));
-        clip->embedded = grown;
-        clip->embedded_count = count;
-    }
-    size_t token_bytes = width * vd_dtype_bytes(clip->token_table.dtype);
-    size_t position_bytes = width * vd_dtype_bytes(clip->position_table.dtype);
-    float *position = malloc(width * sizeof *position);
-    if (!position)
-        return vd_fail(VD_ERR_MEMORY, "no memory for a position embedding");
-    for (int64_t r = 0; r < batch * tokens; r++) {
-        float *row = clip->embedded + (size_t)r * width;
-        vd_convert_values(row, VD_F32,
-                          (const char *)clip->token_table.data + (size_t)ids[r] * token_bytes,
-                          clip->token_table.dtype, width);
-        vd_convert_values(position, VD_F32,
-                          (const char *)clip->position_table.data +
-                              (size_t)(r % tokens) * position_bytes,
-                          clip->position_table.dtype, width);
+/* Token plus position embedding, on the host: a table row is read where it lies in the file.
+ * row: [tokens, width] of one prompt; position: room for one row. */
+static void embed(const vd_clip *clip, float *row, float *position, const int32_t *ids,
+                  int64_t tokens) {
+    const vd_tensor *table = &clip->token_table, *positions = &clip->position_table;
+    size_t width = (size_t)clip->config.width;
+    for (int64_t t = 0; t < tokens; t++, row += width) {
+        size_t token_at = (size_t)ids[t] * width * vd_dtype_bytes(table->dtype);
+        size_t position_at = (size_t)t * width * vd_dtype_bytes(positions->dtype);
+        vd_convert_values(row, VD_F32, (const char *)table->data + token_at, table->dtype, width);
+        vd_convert_values(position, VD_F32, (const char *)positions->data + position_at,
+                          positions->dtype, width);
         for (size_t i = 0; i < width; i++)
             row[i] += position[i];
     }
-    free(position);
-    return VD_OK;
+}
+
+static vd_status upload_embeddings(vd_clip *clip, vd_tensor *dst, const int32_t *ids) {
+    vd_status st = VD_OK;
+    int64_t batch = dst->dim[0], tokens = dst->dim[1];
+    size_t width = (size_t)clip->config.width, count = (size_t)vd_tensor_elements(dst);
+    float *rows = malloc((count + width) * sizeof *rows);
+    if (!rows)
+        return vd_fail(VD_ERR_MEMORY, "no memory for the embeddings of %zu values", count);
+    for (int64_t b = 0; b < batch; b++)
+        embed(clip, rows + (size_t)(b * tokens) * width, rows + count, ids + b * tokens, tokens);
+    st = vd_backend_upload(clip->be, dst->data, rows, count * sizeof *rows);
+    free(rows);
+    return st;
 }
 
 static vd_status self_attention(const vd_clip *clip, vd_exec *x, vd_tensor *states,
@@ -220,6 +209,7 @@ static vd_status self_attention(const vd_clip *clip, vd_exec *x, vd_tensor *stat
     vd_status st = VD_OK;
     const vd_clip_config *c = &clip->config;
     int64_t batch = states->dim[0], tokens = states->dim[1], width = c->width;
+    int head_dim = (int)(width / c->heads);
     vd_tensor qkv = {0}, mixed = {0};
     VD_TRY(VD_ALLOC(x, vd_exec_dtype(x), &qkv, batch, tokens, 3 * width));
     VD_TRY(VD_ALLOC(x, vd_exec_dtype(x), &mixed, batch, tokens, width));
@@ -231,8 +221,8 @@ static vd_status self_attention(const vd_clip *clip, vd_exec *x, vd_tensor *stat
         .q_tokens = tokens,
         .kv_tokens = tokens,
         .heads = c->heads,
-        .head_dim = (int)(width / c->heads),
-        .scale = 1.0F / sqrtf((float)(width / c->heads)),
+        .head_dim = head_dim,
+        .scale = 1.0F / sqrtf((float)head_dim),
         .causal = true,
         .q = in,
         .k = in,
@@ -290,10 +280,8 @@ vd_status vd_clip_encode(vd_clip *clip, vd_exec *x, vd_tensor *dst, const int32_
                            ids[i], (long long)c->vocabulary);
     VD_TRY(VD_ALLOC(x, VD_F32, &input, batch, tokens, c->width));
     VD_TRY(VD_ALLOC(x, vd_exec_dtype(x), &states, batch, tokens, c->width));
-    if (!vd_exec_dry(x)) {
-        VD_TRY(embed(clip, ids, batch, tokens));
-        VD_TRY(vd_backend_upload(clip->be, input.data, clip->embedded, vd_tensor_bytes(&input)));
-    }
+    if (!vd_exec_dry(x))
+        VD_TRY(upload_embeddings(clip, &input, ids));
     VD_TRY(vd_activate(x, &states, &input, VD_ACT_NONE));
     vd_exec_free(x, &input);
     show(tap, 0, &states);

@@ -1,5 +1,6 @@
 #include "video/model.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -171,6 +172,7 @@ vd_status vd_model_open(const vd_model_options *options, vd_model **out) {
     vd_status st = VD_OK;
     const char *dir = options->dir;
     vd_model_folders f = {0};
+    vd_model *m = NULL;
     *out = NULL;
     VD_TRY(read_pipeline_class(dir));
     f.text_encoder = vd_format("%s/text_encoder", dir);
@@ -182,15 +184,16 @@ vd_status vd_model_open(const vd_model_options *options, vd_model **out) {
         st = vd_fail(VD_ERR_MEMORY, "no memory for paths");
         goto done;
     }
-    VD_TRY(vd_model_open_folders(&f, options, out));
-    VD_TRY(read_own_defaults(dir, &(*out)->info));
-    VD_TRY(set_name(*out, dir));
+    st = vd_model_open_folders(&f, options, &m);
+    if (!m)
+        goto done;
+    VD_TRY(read_own_defaults(dir, &m->info));
+    VD_TRY(set_name(m, dir));
+    *out = m;
+    m = NULL;
 done:
     vd_model_folders_free(&f);
-    if (st != VD_OK) {
-        vd_model_close(*out);
-        *out = NULL;
-    }
+    vd_model_close(m);
     return st;
 }
 
@@ -217,6 +220,7 @@ vd_status vd_model_hash(vd_model *m, char buf[72]) {
     const char *const stem[] = {"model", "diffusion_pytorch_model", "diffusion_pytorch_model"};
     vd_sha256_state sha;
     uint8_t digest[VD_SHA256_BYTES];
+    char hex[VD_SHA256_HEX_BYTES];
     vd_sha256_begin(&sha);
     for (int i = 0; i < 3; i++) {
         vd_checkpoint *ck = NULL;
@@ -229,8 +233,7 @@ vd_status vd_model_hash(vd_model *m, char buf[72]) {
         vd_sha256_add(&sha, one, strlen(one));
     }
     vd_sha256_end(&sha, digest);
-    memcpy(buf, "sha256:", 7);
-    vd_sha256_hex(digest, buf + 7);
+    snprintf(buf, 72, "sha256:%s", vd_sha256_hex(digest, hex));
 done:
     return st;
 }

@@ -34,13 +34,12 @@ static vd_status check_side(const vd_model_info *info, const char *name, int64_t
     if (px < multiple || px > MAX_SIDE_PX)
         return vd_fail(VD_ERR_USAGE, "%s %lld: must be from %lld to %d", name, (long long)px,
                        (long long)multiple, MAX_SIDE_PX);
-    if (px % multiple != 0)
+    const long long below = px / multiple * multiple, above = below + multiple;
+    if (px != below)
         return vd_fail(VD_ERR_USAGE,
                        "%s %lld: this model draws in multiples of %lld; the nearest are %lld and "
                        "%lld",
-                       name, (long long)px, (long long)multiple,
-                       (long long)(px / multiple * multiple),
-                       (long long)((px / multiple + 1) * multiple));
+                       name, (long long)px, (long long)multiple, below, above);
     return VD_OK;
 }
 

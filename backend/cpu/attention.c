@@ -195,7 +195,7 @@ vd_status vd_cpu_attention(vd_exec *x, void *out, const void *q, const void *k, 
         return st;
     job.scratch = scratch;
     if (!x->dry)
-        vd_cpu_parallel(x->be->threads, (job.units + job.run - 1) / job.run, attend_units, &job);
+        vd_cpu_parallel(vd_cpu(x)->pool, (job.units + job.run - 1) / job.run, attend_units, &job);
     vd_exec_scratch_free(x, scratch);
     return VD_OK;
 }

@@ -259,7 +259,7 @@ static vd_status run_strips(vd_exec *x, conv_job *job) {
     if (st != VD_OK)
         return st;
     job->scratch = scratch;
-    int rc = x->dry ? 0 : vd_cpu_parallel(x->be->threads, tasks, strip_task, job);
+    int rc = x->dry ? 0 : vd_cpu_parallel(vd_cpu(x)->pool, tasks, strip_task, job);
     vd_exec_scratch_free(x, scratch);
     return vd_dnnl_status(rc, "in a convolution");
 }

@@ -7,11 +7,14 @@
 
 #include "backend/cpu/dnnl_util.h"
 #include "backend/cpu/weights.h"
+#include "core/memory.h"
 
 static void cpu_close(vd_backend *be) {
     vd_cpu_device *cpu = be->device;
-    if (cpu != NULL)
+    if (cpu != NULL) {
+        vd_cpu_pool_destroy(cpu->pool);
         vd_dnnl_destroy(cpu->dnnl);
+    }
     free(cpu);
     be->device = NULL;
 }
@@ -32,6 +35,8 @@ static vd_status cpu_open(vd_backend *be, int threads) {
     snprintf(be->description, sizeof be->description, "oneDNN %s, %s, %d thread%s",
              vd_dnnl_version(), isa, be->threads, be->threads == 1 ? "" : "s");
     vd_status st = vd_dnnl_create(be->threads, &cpu->dnnl);
+    if (st == VD_OK)
+        st = vd_cpu_pool_create(be->threads, &cpu->pool);
     if (st != VD_OK)
         cpu_close(be);
     return st;
@@ -40,6 +45,9 @@ static vd_status cpu_open(vd_backend *be, int threads) {
 static vd_status cpu_alloc(vd_backend *be, size_t bytes, void **out) {
     (void)be;
     *out = NULL;
+    vd_status st = vd_memory_check(bytes, "this work");
+    if (st != VD_OK)
+        return st;
     const size_t align = VD_ARENA_ALIGN_BYTES;
     if (bytes <= SIZE_MAX - align)
         *out = aligned_alloc(align, (bytes / align + 1) * align);

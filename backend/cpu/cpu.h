@@ -4,15 +4,16 @@
 
 #include "backend/backend_impl.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/pool.h"
 
 /* vd_backend.device points here. Plan caches live here and die with the backend. */
 typedef struct vd_cpu_device {
-    struct vd_cpu_dnnl *dnnl;        /* engine, stream and primitive cache: dnnl_util.c */
-    const vd_cpu_kernels *kernels;   /* element-wise code for this machine's instruction set */
+    struct vd_cpu_dnnl *dnnl;      /* engine, stream and primitive cache: dnnl_util.c */
+    vd_cpu_pool *pool;             /* runs the tasks of an op */
+    const vd_cpu_kernels *kernels; /* element-wise code for this machine's instruction set */
 } vd_cpu_device;
 
-static inline vd_cpu_device *vd_cpu(const vd_exec *x)
-{
+static inline vd_cpu_device *vd_cpu(const vd_exec *x) {
     return x->be->device;
 }
 

@@ -276,29 +276,6 @@ bool vd_dnnl_has_native_bf16(void) {
     return isa_has(dnnl_cpu_isa_avx512_core_bf16);
 }
 
-/* ---- parallel regions ----------------------------------------------------------------------- */
-
-int vd_cpu_parallel(int threads, int64_t count, vd_cpu_task run, void *user) {
-    if (count <= 0)
-        return 0;
-    int failed = 0;
-    const int outer = omp_get_max_threads();
-    omp_set_num_threads(1); /* what oneDNN sees inside, also where the region has one thread */
-#pragma omp parallel for num_threads(count < threads ? (int)count : threads) schedule(dynamic, 1)
-    for (int64_t task = 0; task < count; task++) {
-        int before;
-#pragma omp atomic read
-        before = failed;
-        int rc = before != 0 ? 0 : run(user, task, omp_get_thread_num());
-        if (rc != 0) {
-#pragma omp atomic write
-            failed = rc;
-        }
-    }
-    omp_set_num_threads(outer);
-    return failed;
-}
-
 /* ---- plans ---------------------------------------------------------------------------------- */
 
 static dnnl_data_type_t type_of(vd_dtype dtype) {

@@ -27,15 +27,6 @@ const char *vd_dnnl_version(void); /* "2.6.3" */
 vd_cpu_isa vd_dnnl_isa(const char **name);
 bool vd_dnnl_has_native_bf16(void);
 
-/* ---- parallel regions ----------------------------------------------------------------------- */
-
-/* One task; `thread` is 0..threads-1. Returns 0, or a status of oneDNN. */
-typedef int (*vd_cpu_task)(void *user, int64_t task, int thread);
-
-/* Runs tasks 0..count-1 on up to `threads` threads, in any order; inside, oneDNN has one thread.
- * Returns 0, or the status of a task that failed. */
-int vd_cpu_parallel(int threads, int64_t count, vd_cpu_task run, void *user);
-
 /* A status of oneDNN as ours: VD_ERR_MEMORY or VD_ERR_BACKEND with "oneDNN: why" after `doing`. */
 vd_status vd_dnnl_status(int dnnl_status, const char *doing);
 

@@ -53,7 +53,7 @@ vd_status vd_cpu_activate(vd_exec *x, vd_tensor *dst, const vd_tensor *src, vd_a
                         .act = act,
                         .count = vd_tensor_elements(dst)};
     if (!x->dry)
-        vd_cpu_parallel(x->be->threads, pieces(job.count, CHUNK), activate_chunk, &job);
+        vd_cpu_parallel(vd_cpu(x)->pool, pieces(job.count, CHUNK), activate_chunk, &job);
     return VD_OK;
 }
 
@@ -88,7 +88,7 @@ vd_status vd_cpu_transpose(vd_exec *x, vd_tensor *dst, const vd_tensor *src) {
                          .rows = src->dim[1],
                          .columns = src->dim[2]};
     if (!x->dry)
-        vd_cpu_parallel(x->be->threads,
+        vd_cpu_parallel(vd_cpu(x)->pool,
                         src->dim[0] * pieces(job.rows, TILE_ROWS) *
                             pieces(job.columns, TILE_COLUMNS),
                         transpose_tile, &job);
@@ -126,6 +126,6 @@ vd_status vd_cpu_combine(vd_exec *x, vd_tensor *dst, int terms, const double *co
     for (int i = 0; i < terms; i++)
         job.src[i] = src[i]->data;
     if (!x->dry)
-        vd_cpu_parallel(x->be->threads, pieces(job.count, CHUNK), combine_chunk, &job);
+        vd_cpu_parallel(vd_cpu(x)->pool, pieces(job.count, CHUNK), combine_chunk, &job);
     return VD_OK;
 }

@@ -225,7 +225,7 @@ vd_status vd_cpu_product_run(vd_exec *x, const vd_cpu_product *p) {
     VD_TRY(vd_exec_scratch(x, each * (size_t)smaller(tasks, x->be->threads), &scratch));
     job.scratch = scratch;
     if (!x->dry)
-        rc = vd_cpu_parallel(x->be->threads, tasks, product_task, &job);
+        rc = vd_cpu_parallel(vd_cpu(x)->pool, tasks, product_task, &job);
     vd_exec_scratch_free(x, scratch);
     st = vd_dnnl_status(rc, p->name);
 done:

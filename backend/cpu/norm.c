@@ -161,9 +161,9 @@ vd_status vd_cpu_group_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src1,
         job.part = scratch;
         job.table = (float *)(void *)((unsigned char *)scratch + part_bytes);
         job.channel = (double *)(void *)((unsigned char *)scratch + part_bytes + table_bytes);
-        vd_cpu_parallel(x->be->threads, tasks, measure_chunk, &job);
-        vd_cpu_parallel(x->be->threads, job.items, make_table, &job);
-        vd_cpu_parallel(x->be->threads, tasks, normalize_chunk, &job);
+        vd_cpu_parallel(vd_cpu(x)->pool, tasks, measure_chunk, &job);
+        vd_cpu_parallel(vd_cpu(x)->pool, job.items, make_table, &job);
+        vd_cpu_parallel(vd_cpu(x)->pool, tasks, normalize_chunk, &job);
     }
     vd_exec_scratch_free(x, scratch);
     return VD_OK;
@@ -210,7 +210,7 @@ vd_status vd_cpu_layer_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
         return st;
     job.row = scratch;
     if (!x->dry)
-        vd_cpu_parallel(x->be->threads, (job.rows + job.chunk_rows - 1) / job.chunk_rows,
+        vd_cpu_parallel(vd_cpu(x)->pool, (job.rows + job.chunk_rows - 1) / job.chunk_rows,
                         layer_chunk, &job);
     vd_exec_scratch_free(x, scratch);
     return VD_OK;

@@ -41,7 +41,7 @@ static int nearest_row(void *user, int64_t task, int thread) {
 vd_status vd_cpu_resize_nearest(vd_exec *x, vd_tensor *dst, const vd_tensor *src) {
     resize_job job = resize_job_of(x, dst, src);
     if (!x->dry)
-        vd_cpu_parallel(x->be->threads, dst->dim[0] * job.oh, nearest_row, &job);
+        vd_cpu_parallel(vd_cpu(x)->pool, dst->dim[0] * job.oh, nearest_row, &job);
     return VD_OK;
 }
 
@@ -92,7 +92,7 @@ vd_status vd_cpu_resize_bilinear(vd_exec *x, vd_tensor *dst, const vd_tensor *sr
         return VD_OK;
     /* Nearest with equal sizes copies; so must this, bit by bit. */
     const bool copies = job.h == job.oh && job.w == job.ow;
-    vd_cpu_parallel(x->be->threads, dst->dim[0] * job.oh, copies ? nearest_row : bilinear_row,
+    vd_cpu_parallel(vd_cpu(x)->pool, dst->dim[0] * job.oh, copies ? nearest_row : bilinear_row,
                     &job);
     return VD_OK;
 }

@@ -88,7 +88,8 @@ static vd_status fill_rows(const vd_backend *be, const vd_cpu_weight *w, int64_t
     job.row = malloc((size_t)be->threads * (size_t)w->k * vd_dtype_bytes(w->head.dtype));
     if (job.row == NULL)
         return vd_fail(VD_ERR_MEMORY, "no memory to convert weights");
-    vd_cpu_parallel(be->threads, (count + ROWS_PER_TASK - 1) / ROWS_PER_TASK, fill_task, &job);
+    vd_cpu_device *cpu = be->device;
+    vd_cpu_parallel(cpu->pool, (count + ROWS_PER_TASK - 1) / ROWS_PER_TASK, fill_task, &job);
     free(job.row);
     return VD_OK;
 }
