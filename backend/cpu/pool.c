@@ -73,7 +73,8 @@ static void *worker(void *argument) {
         seen = await_round(p, seen);
         if (p->stop)
             return NULL;
-        take_tasks(p, start.index);
+        if (start.index < p->count)
+            take_tasks(p, start.index);
         if (atomic_fetch_sub(&p->busy, 1) == 1) {
             pthread_mutex_lock(&p->lock);
             pthread_cond_signal(&p->done);

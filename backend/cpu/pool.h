@@ -12,7 +12,8 @@
 
 typedef struct vd_cpu_pool vd_cpu_pool;
 
-/* One task; `thread` is 0..threads-1. Returns 0, or a status of oneDNN. */
+/* One task; `thread` is below the pool's threads and below the number of tasks: scratch is booked
+ * by the smaller. Returns 0, or a status of oneDNN. */
 typedef int (*vd_cpu_task)(void *user, int64_t task, int thread);
 
 /* `threads` counts the caller's own; 1 makes no thread. VD_ERR_MEMORY: they cannot be started. */
