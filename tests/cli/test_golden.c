@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backend/backend.h"
 #include "core/safetensors.h"
 #include "core/text.h"
 #include "tests/check.h"
@@ -102,6 +103,25 @@ static void run_case(golden *g, const golden_case *c, const char *program, const
     unlink(out);
 }
 
+/* Whether the manifest has the errors of the library's own bfloat16 run. */
+static bool has_bf16(const golden_case *c) {
+    const vd_json_value *v = vd_json_get(vd_json_root(c->doc), "cases");
+    for (v = vd_json_first(v); v; v = vd_json_next(v)) {
+        if (strcmp(vd_json_string(vd_json_get(v, "name")), c->name) != 0)
+            continue;
+        const vd_json_value *output = vd_json_first(vd_json_get(v, "outputs"));
+        return output && vd_json_get(output, "err_bf16_max") != NULL;
+    }
+    return false;
+}
+
+static bool computes_bf16(void) {
+    vd_backend *be = NULL;
+    bool has = vd_backend_open("cpu", 1, &be) == VD_OK && vd_backend_has_dtype(be, VD_BF16);
+    vd_backend_close(be);
+    return has;
+}
+
 static void remove_folder(const char *folder) {
     char command[1200];
     snprintf(command, sizeof command, "rm -r '%s'", folder);
@@ -111,11 +131,14 @@ static void remove_folder(const char *folder) {
 int main(int argc, char **argv) {
     char folder[512] = "";
     golden_case *c = NULL;
-    int run_count = 0;
+    int run_count = 0, bf16_count = 0;
     if (argc != 2) {
         fprintf(stderr, "usage: test_cli_golden PROGRAM\n");
         return 2;
     }
+    bool bf16_here = computes_bf16();
+    if (!bf16_here)
+        printf("SKIPPED: bfloat16, which this machine does not compute\n");
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
         golden *g = golden_open(VD_BINARY_DIR "/golden/manifest.json");
         if (!folder[0])
@@ -128,6 +151,10 @@ int main(int argc, char **argv) {
             }
             run_case(g, c, argv[1], folder, "f32", GOLDEN_F32);
             run_count++;
+            if (has_bf16(c) && bf16_here) {
+                run_case(g, c, argv[1], folder, "bf16", GOLDEN_BF16);
+                bf16_count++;
+            }
         }
         CHECK(golden_close(g) == 0);
     }
@@ -135,5 +162,6 @@ int main(int argc, char **argv) {
     /* 1 tokenizer, 3 text encoders, 9 of the UNet, 3 of the autoencoder, 1 guidance, 30 schedulers,
      * 2 plain pipelines: a case that stops being found must be noticed. */
     CHECK_MSG(run_count >= 49, "%d cases run", run_count);
+    CHECK_MSG(bf16_count == 5 || !bf16_here, "%d cases run in bfloat16", bf16_count);
     return CHECK_DONE();
 }
