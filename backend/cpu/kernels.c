@@ -23,6 +23,8 @@ typedef uint16_t vh __attribute__((vector_size(LANES * sizeof(uint16_t))));
 typedef double vd __attribute__((vector_size(LANES * sizeof(double))));
 typedef float vf4 __attribute__((vector_size(4 * sizeof(float))));
 typedef int32_t vi4 __attribute__((vector_size(4 * sizeof(int32_t))));
+typedef uint32_t vu4 __attribute__((vector_size(4 * sizeof(uint32_t))));
+typedef uint16_t vh4 __attribute__((vector_size(4 * sizeof(uint16_t))));
 
 /* ---- values --------------------------------------------------------------------------------- */
 
@@ -302,25 +304,26 @@ INLINE float get_one(const void *src, vd_dtype dtype, size_t at) {
 }
 
 INLINE vf4 get_four(const void *src, vd_dtype dtype, size_t at) {
-    if (dtype != VD_BF16) {
-        vf4 v;
-        memcpy(&v, (const float *)src + at, sizeof v);
-        return v;
+    if (dtype == VD_BF16) {
+        vh4 h;
+        memcpy(&h, (const uint16_t *)src + at, sizeof h);
+        return (vf4)(__builtin_convertvector(h, vu4) << 16);
     }
-    uint16_t h[4];
-    memcpy(h, (const uint16_t *)src + at, sizeof h);
-    return (vf4)((vi4){h[0], h[1], h[2], h[3]} << 16);
+    vf4 v;
+    memcpy(&v, (const float *)src + at, sizeof v);
+    return v;
 }
 
 INLINE void put_four(void *dst, vd_dtype dtype, size_t at, vf4 v) {
-    if (dtype != VD_BF16) {
+    if (dtype == VD_BF16) {
+        const vu4 u = (vu4)v, is_nan = (vu4)(v != v);
+        const vu4 rounded = (u + 0x7FFF + ((u >> 16) & 1)) >> 16;
+        const vh4 h =
+            __builtin_convertvector((is_nan & ((u >> 16) | 0x40)) | (~is_nan & rounded), vh4);
+        memcpy((uint16_t *)dst + at, &h, sizeof h);
+    } else {
         memcpy((float *)dst + at, &v, sizeof v);
-        return;
     }
-    vf wide = {0};
-    memcpy(&wide, &v, sizeof v);
-    const vh h = to_bf16(wide);
-    memcpy((uint16_t *)dst + at, &h, 4 * sizeof(uint16_t));
 }
 
 static void transpose(void *dst, vd_dtype dst_dtype, size_t dst_stride, const void *src,
@@ -369,9 +372,14 @@ static void combine(float *dst, int terms, const double *coefficient, const floa
 
 /* ---- matrix products and softmax ------------------------------------------------------------ */
 
+typedef struct strided {
+    const float *at;
+    size_t row, column;
+} strided;
+
 /* `rows` x `vectors` sums in registers. */
-INLINE void tile(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
-                 size_t k, bool accumulate, const int rows, const int vectors) {
+INLINE void tile(float *c, size_t ldc, strided a, const float *b, size_t ldb, size_t k,
+                 bool accumulate, const int rows, const int vectors) {
     vf sum[TILE_ROWS][TILE_VECTORS];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
@@ -387,7 +395,7 @@ INLINE void tile(float *c, size_t ldc, const float *a, size_t lda, const float *
         for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
             for (int v = 0; v < vectors; v++)
-                sum[r][v] += a[(size_t)r * lda + p] * row[v];
+                sum[r][v] += a.at[(size_t)r * a.row + p * a.column] * row[v];
     }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
@@ -396,71 +404,94 @@ INLINE void tile(float *c, size_t ldc, const float *a, size_t lda, const float *
             put(c + (size_t)r * ldc, VD_F32, (size_t)v * LANES, sum[r][v]);
 }
 
-INLINE void column_of_tiles(float *c, size_t ldc, const float *a, size_t lda, const float *b,
-                            size_t ldb, size_t m, size_t k, bool accumulate, const int vectors) {
+INLINE void column_of_tiles(float *c, size_t ldc, strided a, const float *b, size_t ldb, size_t m,
+                            size_t k, bool accumulate, const int vectors) {
     size_t r = 0;
-    for (; r + TILE_ROWS <= m; r += TILE_ROWS)
-        tile(c + r * ldc, ldc, a + r * lda, lda, b, ldb, k, accumulate, TILE_ROWS, vectors);
+    for (; r + TILE_ROWS <= m; r += TILE_ROWS, a.at += TILE_ROWS * a.row)
+        tile(c + r * ldc, ldc, a, b, ldb, k, accumulate, TILE_ROWS, vectors);
     if (m - r >= 4) {
-        tile(c + r * ldc, ldc, a + r * lda, lda, b, ldb, k, accumulate, 4, vectors);
+        tile(c + r * ldc, ldc, a, b, ldb, k, accumulate, 4, vectors);
         r += 4;
+        a.at += 4 * a.row;
     }
-    for (; r < m; r++)
-        tile(c + r * ldc, ldc, a + r * lda, lda, b, ldb, k, accumulate, 1, vectors);
+    for (; r < m; r++, a.at += a.row)
+        tile(c + r * ldc, ldc, a, b, ldb, k, accumulate, 1, vectors);
 }
 
-static void product(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
-                    size_t m, size_t n, size_t k, bool accumulate) {
+INLINE void product_of(float *c, size_t ldc, strided a, const float *b, size_t ldb, size_t m,
+                       size_t n, size_t k, bool accumulate) {
     for (size_t at = 0; at < n;) {
         const size_t left = (n - at + LANES - 1) / LANES;
         if (left >= 4 && TILE_VECTORS >= 4) {
-            column_of_tiles(c + at, ldc, a, lda, b + at, ldb, m, k, accumulate, TILE_VECTORS);
+            column_of_tiles(c + at, ldc, a, b + at, ldb, m, k, accumulate, TILE_VECTORS);
             at += (size_t)TILE_VECTORS * LANES;
         } else if (left >= 3 && TILE_VECTORS >= 4) {
-            column_of_tiles(c + at, ldc, a, lda, b + at, ldb, m, k, accumulate, TILE_VECTORS - 1);
+            column_of_tiles(c + at, ldc, a, b + at, ldb, m, k, accumulate, TILE_VECTORS - 1);
             at += (size_t)(TILE_VECTORS - 1) * LANES;
         } else if (left >= 2) {
-            column_of_tiles(c + at, ldc, a, lda, b + at, ldb, m, k, accumulate, 2);
+            column_of_tiles(c + at, ldc, a, b + at, ldb, m, k, accumulate, 2);
             at += (size_t)2 * LANES;
         } else {
-            column_of_tiles(c + at, ldc, a, lda, b + at, ldb, m, k, accumulate, 1);
+            column_of_tiles(c + at, ldc, a, b + at, ldb, m, k, accumulate, 1);
             at += LANES;
         }
     }
 }
 
-static float exponential_of(float x) {
-    return exponential(splat(x))[0];
+static void product(float *c, size_t ldc, const float *a, size_t a_row, size_t a_column,
+                    const float *b, size_t ldb, size_t m, size_t n, size_t k, bool accumulate) {
+    const strided from = {.at = a, .row = a_row, .column = a_column};
+    product_of(c, ldc, from, b, ldb, m, n, k, accumulate);
 }
 
-/* Comparisons pass NaN over, so *top stays a number, and exp makes it a NaN of the sum. A row of
- * nothing but -infinity adds nothing. */
-static float softmax(float *s, size_t count, float scale, float *top, float *sum) {
-    vf most = splat(*top);
-    for (size_t i = 0; i < count; i += LANES) {
-        const vf v = get_filled(s, i, count - i, s[0]) * scale;
-        most = choose(v > most, v, most);
-    }
-    float new_top = *top;
-    for (int i = 0; i < LANES; i++)
-        if (most[i] > new_top)
-            new_top = most[i];
-    const float base = new_top == -INFINITY ? 0.0F : new_top;
-    vf added = {0};
-    for (size_t i = 0; i < count; i += LANES) {
-        const size_t left = count - i;
-        put_some(s, VD_F32, i, exponential(get_some(s, VD_F32, i, left) * scale - base), left);
-        added += get_some(s, VD_F32, i, left);
-    }
-    const float factor = exponential_of(*top - base);
-    *sum = *sum * factor + sum_of(added);
-    *top = new_top;
-    return factor;
+/* 2^x for x <= 0 within 1 ulp; below 2^-126 it is 0. A polynomial that is 1 at 0, fitted by
+ * weighted least squares: relative error 2e-9. */
+INLINE vf power_of_two(vf x) {
+    const float magic = 0x1.8p23F;
+    const vf biased = x + magic;
+    const vf r = x - (biased - magic);
+    vf p = splat(1.5353362e-4F);
+    p = p * r + 1.3398875e-3F;
+    p = p * r + 9.6184369e-3F;
+    p = p * r + 5.5503324e-2F;
+    p = p * r + 2.4022648e-1F;
+    p = p * r + 6.9314718e-1F;
+    p = p * r + 1.0F;
+    p *= (vf)(((vu)biased << 23) + ((vu)splat(1.0F) - ((vu)splat(magic) << 23)));
+    return choose(x < -126.0F, splat(0.0F), p);
 }
 
-static void scale_by(float *x, float factor, size_t count) {
-    for (size_t i = 0; i < count; i += LANES)
-        put_some(x, VD_F32, i, get_some(x, VD_F32, i, count - i) * factor, count - i);
+/* Comparisons pass NaN over, so tops stay numbers, and the power makes it a NaN of the sum. A
+ * column of nothing but -infinity adds nothing. */
+static void softmax(float *s, size_t stride, size_t rows, size_t columns, float scale, float *top,
+                    float *sum, float *factor) {
+    const float unit = scale * 1.44269504088896341F;
+    for (size_t i = 0; i < columns; i += LANES) {
+        const vf before = get(top, VD_F32, i);
+        vf most = before;
+        for (size_t r = 0; r < rows; r++) {
+            const vf v = get(s + r * stride, VD_F32, i) * unit;
+            most = choose(v > most, v, most);
+        }
+        put(top, VD_F32, i, most);
+        const vf base = choose(most == -INFINITY, splat(0.0F), most);
+        const vf old = power_of_two(before - base);
+        vf added = {0};
+        for (size_t r = 0; r < rows; r++) {
+            const vf v = power_of_two(get(s + r * stride, VD_F32, i) * unit - base);
+            put(s + r * stride, VD_F32, i, v);
+            added += v;
+        }
+        put(factor, VD_F32, i, old);
+        put(sum, VD_F32, i, get(sum, VD_F32, i) * old + added);
+    }
+}
+
+static void scale_columns(float *x, size_t stride, size_t rows, size_t columns,
+                          const float *factor) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < columns; i += LANES)
+            put(x + r * stride, VD_F32, i, get(x + r * stride, VD_F32, i) * get(factor, VD_F32, i));
 }
 
 const vd_cpu_kernels VD_KERNELS = {
@@ -477,5 +508,5 @@ const vd_cpu_kernels VD_KERNELS = {
     .combine = combine,
     .product = product,
     .softmax = softmax,
-    .scale = scale_by,
+    .scale_columns = scale_columns,
 };

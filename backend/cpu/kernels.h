@@ -14,7 +14,7 @@
 
 #include "backend/ops.h"
 
-/* Rows of the matrices of `product` have a multiple of this many elements. */
+/* What rows of products and scores are padded to. */
 enum { VD_CPU_PAD = 16 };
 
 /* How rows are normalized: (x - mean[c]) * scale[c] + shift[c]. */
@@ -62,18 +62,22 @@ typedef struct vd_cpu_kernels {
     void (*combine)(float *dst, int terms, const double *coefficient, const float *const *src,
                     size_t first, size_t count);
 
-    /* c[m, n] = a[m, k] b[k, n], or c += a b. Rows of b and c are readable and writable up to n
-     * rounded up to VD_CPU_PAD. */
-    void (*product)(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
-                    size_t m, size_t n, size_t k, bool accumulate);
+    /* c[m, n] = a[m, k] b[k, n], or c += a b. Element (r, p) of a lies at r * a_row + p * a_column.
+     * Rows of b and c are readable and writable up to n rounded up to VD_CPU_PAD. */
+    void (*product)(float *c, size_t ldc, const float *a, size_t a_row, size_t a_column,
+                    const float *b, size_t ldb, size_t m, size_t n, size_t k, bool accumulate);
 
-    /* One row of scores, in place: s = exp(s * scale - top), top being the largest of the row and
-     * of *top before; *sum grows by what is written. Returns what earlier results and the earlier
-     * *sum must be (and the latter is) multiplied by: exp(old top - new top). */
-    float (*softmax)(float *s, size_t count, float scale, float *top, float *sum);
+    /* Scores s[rows, columns], in place, a column being what one query gives to a block of keys:
+     * s = exp(scale * s - top), top[c] becoming the largest of scale * s in the column and in the
+     * blocks before (kept in units of log 2). sum[c] grows by what is written, after factor[c], the
+     * correction of what was computed with the top before. Rows and vectors are readable and
+     * writable up to `columns` rounded up to VD_CPU_PAD. Start with top -infinity, sum 0. */
+    void (*softmax)(float *s, size_t stride, size_t rows, size_t columns, float scale, float *top,
+                    float *sum, float *factor);
 
-    /* x *= factor */
-    void (*scale)(float *x, float factor, size_t count);
+    /* x[r, c] *= factor[c], padded like scores */
+    void (*scale_columns)(float *x, size_t stride, size_t rows, size_t columns,
+                          const float *factor);
 } vd_cpu_kernels;
 
 extern const vd_cpu_kernels vd_cpu_kernels_baseline;

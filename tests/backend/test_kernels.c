@@ -81,46 +81,72 @@ static void test_geglu(const vd_cpu_kernels *k) {
     }
 }
 
-/* exp of everything up to 0: 2 units in the last place, and half a denormal. */
+/* Columns of scores in two blocks, as an online softmax has them, against the softmax of both. */
 static void test_softmax(const vd_cpu_kernels *k) {
-    static float s[BATCH], x[BATCH];
-    for (size_t count = 1; count <= BATCH; count = count < 40 ? count + 1 : count * 3) {
-        op_random(x, count, 60.0F, VD_F32, (uint32_t)count);
-        double top = -INFINITY, sum = 0;
-        for (size_t i = 0; i < count; i++)
-            top = fmax(top, (double)(x[i] * 1.5F));
-        memcpy(s, x, sizeof s);
-        float got_top = -INFINITY, got_sum = 0;
-        CHECK(k->softmax(s, count, 1.5F, &got_top, &got_sum) == 0);
-        CHECK((double)got_top == top);
-        int wrong = 0;
-        for (size_t i = 0; i < count; i++) {
-            const double expected = exp((double)x[i] * 1.5 - top);
-            sum += expected;
-            /* The difference is rounded too: up to 180 here. */
-            wrong += !(fabs((double)s[i] - expected) <= expected * 0x1p-24 * 184 + 0x1p-150);
+    enum { ROWS = 40, STRIDE = 48 };
+    static float s[2][ROWS * STRIDE], x[2][ROWS * STRIDE];
+    const float scale = 1.5F;
+    for (size_t columns = 1; columns <= STRIDE; columns += 5) {
+        float top[STRIDE], sum[STRIDE], factor[2][STRIDE];
+        for (int i = 0; i < STRIDE; i++) {
+            top[i] = -INFINITY;
+            sum[i] = 0;
         }
-        CHECK(wrong == 0);
-        CHECK(fabs((double)got_sum - sum) <= sum * 0x1p-24 * 184);
-
-        /* A second row with a larger top scales what was there down; a smaller one does not. */
-        const float first_sum = got_sum;
-        float one = got_top + 2.0F;
-        const float factor = k->softmax(&one, 1, 1.0F, &got_top, &got_sum);
-        CHECK(one == 1 && fabs((double)factor - exp(-2)) < 1e-6);
-        CHECK(fabs((double)got_sum - (double)factor * (double)first_sum - 1) < 1e-6);
-        CHECK(k->softmax(&(float){got_top - 5.0F}, 1, 1.0F, &got_top, &got_sum) == 1);
+        for (int b = 0; b < 2; b++) {
+            op_random(x[b], (size_t)ROWS * STRIDE, 60.0F, VD_F32,
+                      (uint32_t)(columns * 2) + (uint32_t)b);
+            memcpy(s[b], x[b], sizeof s[b]);
+            k->softmax(s[b], STRIDE, ROWS, columns, scale, top, sum, factor[b]);
+        }
+        for (size_t c = 0; c < columns; c++) {
+            double most = -INFINITY, total = 0;
+            for (int i = 0; i < 2 * ROWS; i++)
+                most = fmax(most, (double)x[i / ROWS][(size_t)(i % ROWS) * STRIDE + c] * 1.5);
+            CHECK(factor[0][c] == 0 && factor[1][c] <= 1);
+            int wrong = 0;
+            for (int i = 0; i < 2 * ROWS; i++) {
+                const size_t at = (size_t)(i % ROWS) * STRIDE + c;
+                const double expected = exp((double)x[i / ROWS][at] * 1.5 - most);
+                const double got = (double)s[i / ROWS][at] * (i < ROWS ? (double)factor[1][c] : 1);
+                total += expected;
+                /* Roundings of an exponent up to 90 and of a difference up to 180. Weights below
+                 * 2^-126 may be 0. */
+                wrong += !(fabs(got - expected) <= expected * 0x1p-24 * 600 + 0x1p-126);
+            }
+            CHECK(wrong == 0);
+            CHECK(fabs((double)sum[c] - total) <= total * 0x1p-24 * 600);
+        }
     }
-    /* Logits of -infinity weigh nothing, also before any other; NaN makes the sum NaN. */
-    float top = -INFINITY, sum = 0, none[3] = {-INFINITY, -INFINITY, -INFINITY};
-    k->softmax(none, 3, 1.0F, &top, &sum);
-    CHECK(sum == 0 && none[0] == 0 && top == -INFINITY);
-    float some[3] = {-INFINITY, 2.0F, -INFINITY};
-    k->softmax(some, 3, 1.0F, &top, &sum);
-    CHECK(sum == 1 && some[0] == 0 && some[1] == 1);
-    float bad[3] = {1.0F, NAN, 5.0F};
-    k->softmax(bad, 3, 1.0F, &top, &sum);
-    CHECK(isnan(sum) && isnan(bad[1]) && top == 5);
+}
+
+/* Scores of -infinity weigh nothing, also before any other; NaN makes the sum NaN. */
+static void test_softmax_extremes(const vd_cpu_kernels *k) {
+    enum { STRIDE = 16 };
+    float s[3 * STRIDE] = {0}, top[STRIDE], sum[STRIDE], factor[STRIDE];
+    for (int i = 0; i < STRIDE; i++) {
+        top[i] = -INFINITY;
+        sum[i] = 0;
+    }
+    for (int i = 0; i < 3; i++)
+        s[i * STRIDE] = -INFINITY;
+    k->softmax(s, STRIDE, 3, 1, 1.0F, top, sum, factor);
+    CHECK(sum[0] == 0 && s[0] == 0 && top[0] == -INFINITY);
+    s[0] = s[2 * STRIDE] = -INFINITY;
+    s[STRIDE] = 2;
+    k->softmax(s, STRIDE, 3, 1, 1.0F, top, sum, factor);
+    CHECK(s[0] == 0 && fabsf(s[STRIDE] - 1) < 1e-5F && sum[0] == s[STRIDE]);
+    s[0] = 1;
+    s[STRIDE] = NAN;
+    s[2 * STRIDE] = 5;
+    k->softmax(s, STRIDE, 3, 1, 1.0F, top, sum, factor);
+    CHECK(isnan(sum[0]) && isnan(s[STRIDE]) && fabsf(s[2 * STRIDE] - 1) < 1e-5F);
+    /* A negative scale turns the order round. */
+    top[0] = -INFINITY;
+    sum[0] = 0;
+    s[0] = 100;
+    s[STRIDE] = -100;
+    k->softmax(s, STRIDE, 2, 1, -1.0F, top, sum, factor);
+    CHECK(s[0] == 0 && fabsf(s[STRIDE] - 1) < 1e-5F && sum[0] == s[STRIDE]);
 }
 
 /* Small integers: sums are exact, so any order of them must give the same bits. */
@@ -137,14 +163,15 @@ static void test_product(const vd_cpu_kernels *k) {
         for (size_t j = 0; j < sizeof ns / sizeof ns[0]; j++)
             for (size_t kk = 1; kk <= MOST; kk += 1 + kk / 2) {
                 const size_t n = ns[j];
-                for (int pass = 0; pass < 2; pass++)
-                    k->product(c, LD, a, LD, b, LD, m, n, kk, pass == 1);
+                /* a, then a transposed onto it */
+                k->product(c, LD, a, LD, 1, b, LD, m, n, kk, false);
+                k->product(c, LD, a, 1, LD, b, LD, m, n, kk, true);
                 for (size_t r = 0; r < m; r++)
                     for (size_t i = 0; i < n; i++) {
                         float sum = 0;
                         for (size_t p = 0; p < kk; p++)
-                            sum += a[r * LD + p] * b[p * LD + i];
-                        wrong += c[r * LD + i] != 2 * sum;
+                            sum += (a[r * LD + p] + a[p * LD + r]) * b[p * LD + i];
+                        wrong += c[r * LD + i] != sum;
                     }
             }
     CHECK(wrong == 0);
@@ -165,6 +192,7 @@ int main(void) {
         test_activations(sets[i].kernels);
         test_geglu(sets[i].kernels);
         test_softmax(sets[i].kernels);
+        test_softmax_extremes(sets[i].kernels);
         test_product(sets[i].kernels);
     }
     return CHECK_DONE();
