@@ -17,7 +17,7 @@ static float *values_of(const char *line, size_t count, vd_dtype dtype, uint32_t
     float *v = op_values(count, amplitude, VD_F32, seed);
     for (size_t i = 0; i < count; i++)
         v[i] = op_round(constant ? 3.7F : far ? v[i] + 1000.0F : v[i], dtype);
-    if (op_is(line, "data", "outlier"))
+    if (count > 0 && op_is(line, "data", "outlier"))
         v[0] = 1000.0F;
     return v;
 }
