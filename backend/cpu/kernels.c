@@ -25,6 +25,7 @@ typedef float vf4 __attribute__((vector_size(4 * sizeof(float))));
 typedef int32_t vi4 __attribute__((vector_size(4 * sizeof(int32_t))));
 typedef uint32_t vu4 __attribute__((vector_size(4 * sizeof(uint32_t))));
 typedef uint16_t vh4 __attribute__((vector_size(4 * sizeof(uint16_t))));
+typedef uint16_t vh8 __attribute__((vector_size(8 * sizeof(uint16_t))));
 
 /* ---- values --------------------------------------------------------------------------------- */
 
@@ -326,8 +327,43 @@ INLINE void put_four(void *dst, vd_dtype dtype, size_t at, vf4 v) {
     }
 }
 
+/* Interleaving the upper with the lower half of the rows three times transposes eight of them. */
+INLINE void transpose_eight(uint16_t *dst, size_t dst_stride, const uint16_t *src,
+                            size_t src_stride) {
+    vh8 row[8], next[8];
+    for (size_t i = 0; i < 8; i++)
+        memcpy(&row[i], src + i * src_stride, sizeof row[i]);
+#pragma GCC unroll 3
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 4; i++) {
+            next[2 * i] = __builtin_shuffle(row[i], row[i + 4], (vh8){0, 8, 1, 9, 2, 10, 3, 11});
+            next[2 * i + 1] =
+                __builtin_shuffle(row[i], row[i + 4], (vh8){4, 12, 5, 13, 6, 14, 7, 15});
+        }
+        memcpy(row, next, sizeof row);
+    }
+    for (size_t i = 0; i < 8; i++)
+        memcpy(dst + i * dst_stride, &row[i], sizeof row[i]);
+}
+
+static void transpose_halves(uint16_t *dst, size_t dst_stride, const uint16_t *src,
+                             size_t src_stride, size_t rows, size_t columns) {
+    const size_t whole_rows = rows & ~(size_t)7, whole_columns = columns & ~(size_t)7;
+    for (size_t r = 0; r < whole_rows; r += 8)
+        for (size_t c = 0; c < whole_columns; c += 8)
+            transpose_eight(dst + c * dst_stride + r, dst_stride, src + r * src_stride + c,
+                            src_stride);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = r < whole_rows ? whole_columns : 0; c < columns; c++)
+            dst[c * dst_stride + r] = src[r * src_stride + c];
+}
+
 static void transpose(void *dst, vd_dtype dst_dtype, size_t dst_stride, const void *src,
                       vd_dtype src_dtype, size_t src_stride, size_t rows, size_t columns) {
+    if (src_dtype == VD_BF16 && dst_dtype == VD_BF16) {
+        transpose_halves(dst, dst_stride, src, src_stride, rows, columns);
+        return;
+    }
     const size_t whole_rows = rows & ~(size_t)3, whole_columns = columns & ~(size_t)3;
     for (size_t r = 0; r < whole_rows; r += 4)
         for (size_t c = 0; c < whole_columns; c += 4) {
@@ -463,8 +499,8 @@ INLINE vf power_of_two(vf x) {
 
 /* Comparisons pass NaN over, so tops stay numbers, and the power makes it a NaN of the sum. A
  * column of nothing but -infinity adds nothing. */
-static void softmax(float *s, size_t stride, size_t rows, size_t columns, float scale, float *top,
-                    float *sum, float *factor) {
+static void softmax(void *w, vd_dtype dtype, const float *s, size_t stride, size_t rows,
+                    size_t columns, float scale, float *top, float *sum, float *factor) {
     const float unit = scale * 1.44269504088896341F;
     for (size_t i = 0; i < columns; i += LANES) {
         const vf before = get(top, VD_F32, i);
@@ -479,7 +515,7 @@ static void softmax(float *s, size_t stride, size_t rows, size_t columns, float 
         vf added = {0};
         for (size_t r = 0; r < rows; r++) {
             const vf v = power_of_two(get(s + r * stride, VD_F32, i) * unit - base);
-            put(s + r * stride, VD_F32, i, v);
+            put(w, dtype, r * stride + i, v);
             added += v;
         }
         put(factor, VD_F32, i, old);

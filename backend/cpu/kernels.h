@@ -67,13 +67,14 @@ typedef struct vd_cpu_kernels {
     void (*product)(float *c, size_t ldc, const float *a, size_t a_row, size_t a_column,
                     const float *b, size_t ldb, size_t m, size_t n, size_t k, bool accumulate);
 
-    /* Scores s[rows, columns], in place, a column being what one query gives to a block of keys:
-     * s = exp(scale * s - top), top[c] becoming the largest of scale * s in the column and in the
-     * blocks before (kept in units of log 2). sum[c] grows by what is written, after factor[c], the
-     * correction of what was computed with the top before. Rows and vectors are readable and
-     * writable up to `columns` rounded up to VD_CPU_PAD. Start with top -infinity, sum 0. */
-    void (*softmax)(float *s, size_t stride, size_t rows, size_t columns, float scale, float *top,
-                    float *sum, float *factor);
+    /* Weights w[rows, columns] of scores s[rows, columns], a column being what one query gives to a
+     * block of keys: w = exp(scale * s - top), top[c] becoming the largest of scale * s in the
+     * column and in the blocks before (kept in units of log 2). sum[c] grows by what is written,
+     * after factor[c], the correction of what was computed with the top before. w may be s if it
+     * is F32. Rows and vectors are readable and writable up to `columns` rounded up to VD_CPU_PAD.
+     * Start with top -infinity, sum 0. */
+    void (*softmax)(void *w, vd_dtype dtype, const float *s, size_t stride, size_t rows,
+                    size_t columns, float scale, float *top, float *sum, float *factor);
 
     /* x[r, c] *= factor[c], padded like scores */
     void (*scale_columns)(float *x, size_t stride, size_t rows, size_t columns,

@@ -74,8 +74,11 @@ static vd_status call(vd_exec *x, vd_tensor *dst, const vd_tensor *src, vd_weigh
 
 /* An error e of a logit is a part e of its probability. Logits are sums of head_dim products, of a
  * size up to `logit`, so their roundings count that much more than those of a sum of size 1. */
-static double terms_of(const attention_case *c, double logit) {
-    return (double)c->d.kv_tokens + (double)c->d.head_dim * (1 + logit) * (1 + logit);
+static double terms_of(const attention_case *c, double logit, vd_dtype dtype) {
+    const double terms = (double)c->d.kv_tokens + (double)c->d.head_dim * (1 + logit) * (1 + logit);
+    /* In bf16 each probability may be off by 2^-8 of itself: one sigma of op_compare's, which is
+     * 4 * sqrt(terms) * 2^-24, for 2^28 terms. */
+    return dtype == VD_BF16 ? terms + 0x1p28 : terms;
 }
 
 static void attention_line(void *user, const char *line) {
@@ -105,7 +108,7 @@ static void attention_line(void *user, const char *line) {
                           .sources = 3,
                           .start = values[OUT],
                           .expected = expected,
-                          .terms = terms_of(&c, (double)logit),
+                          .terms = terms_of(&c, (double)logit, dtype),
                           .call = call,
                           .user = &c};
         for (int t = Q; t <= V; t++) {

@@ -96,7 +96,7 @@ static void test_softmax(const vd_cpu_kernels *k) {
             op_random(x[b], (size_t)ROWS * STRIDE, 60.0F, VD_F32,
                       (uint32_t)(columns * 2) + (uint32_t)b);
             memcpy(s[b], x[b], sizeof s[b]);
-            k->softmax(s[b], STRIDE, ROWS, columns, scale, top, sum, factor[b]);
+            k->softmax(s[b], VD_F32, s[b], STRIDE, ROWS, columns, scale, top, sum, factor[b]);
         }
         for (size_t c = 0; c < columns; c++) {
             double most = -INFINITY, total = 0;
@@ -129,23 +129,23 @@ static void test_softmax_extremes(const vd_cpu_kernels *k) {
     }
     for (int i = 0; i < 3; i++)
         s[i * STRIDE] = -INFINITY;
-    k->softmax(s, STRIDE, 3, 1, 1.0F, top, sum, factor);
+    k->softmax(s, VD_F32, s, STRIDE, 3, 1, 1.0F, top, sum, factor);
     CHECK(sum[0] == 0 && s[0] == 0 && top[0] == -INFINITY);
     s[0] = s[2 * STRIDE] = -INFINITY;
     s[STRIDE] = 2;
-    k->softmax(s, STRIDE, 3, 1, 1.0F, top, sum, factor);
+    k->softmax(s, VD_F32, s, STRIDE, 3, 1, 1.0F, top, sum, factor);
     CHECK(s[0] == 0 && fabsf(s[STRIDE] - 1) < 1e-5F && sum[0] == s[STRIDE]);
     s[0] = 1;
     s[STRIDE] = NAN;
     s[2 * STRIDE] = 5;
-    k->softmax(s, STRIDE, 3, 1, 1.0F, top, sum, factor);
+    k->softmax(s, VD_F32, s, STRIDE, 3, 1, 1.0F, top, sum, factor);
     CHECK(isnan(sum[0]) && isnan(s[STRIDE]) && fabsf(s[2 * STRIDE] - 1) < 1e-5F);
     /* A negative scale turns the order round. */
     top[0] = -INFINITY;
     sum[0] = 0;
     s[0] = 100;
     s[STRIDE] = -100;
-    k->softmax(s, STRIDE, 2, 1, -1.0F, top, sum, factor);
+    k->softmax(s, VD_F32, s, STRIDE, 2, 1, -1.0F, top, sum, factor);
     CHECK(s[0] == 0 && fabsf(s[STRIDE] - 1) < 1e-5F && sum[0] == s[STRIDE]);
 }
 
