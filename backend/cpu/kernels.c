@@ -42,7 +42,8 @@ INLINE vh to_bf16(vf x) {
     const vu u = (vu)x;
     const vu rounded = (u + 0x7FFF + ((u >> 16) & 1)) >> 16;
     const vu nan = (u >> 16) | 0x40;
-    const vu is_nan = (vu)(x != x);
+    const vu is_nan = (vu)(((vi)x & 0x7FFFFFFF) >
+                           0x7F800000); // NOLINT(misc-redundant-expression): true for NaN alone
     return __builtin_convertvector((is_nan & nan) | (~is_nan & rounded), vh);
 }
 
@@ -317,7 +318,8 @@ INLINE vf4 get_four(const void *src, vd_dtype dtype, size_t at) {
 
 INLINE void put_four(void *dst, vd_dtype dtype, size_t at, vf4 v) {
     if (dtype == VD_BF16) {
-        const vu4 u = (vu4)v, is_nan = (vu4)(v != v);
+        const vu4 u = (vu4)v, is_nan = (vu4)(((vi4)v & 0x7FFFFFFF) >
+                                             0x7F800000); // NOLINT(misc-redundant-expression)
         const vu4 rounded = (u + 0x7FFF + ((u >> 16) & 1)) >> 16;
         const vh4 h =
             __builtin_convertvector((is_nan & ((u >> 16) | 0x40)) | (~is_nan & rounded), vh4);
@@ -335,10 +337,10 @@ INLINE void transpose_eight(uint16_t *dst, size_t dst_stride, const uint16_t *sr
         memcpy(&row[i], src + i * src_stride, sizeof row[i]);
 #pragma GCC unroll 3
     for (int round = 0; round < 3; round++) {
-        for (int i = 0; i < 4; i++) {
-            next[2 * i] = __builtin_shuffle(row[i], row[i + 4], (vh8){0, 8, 1, 9, 2, 10, 3, 11});
+        for (size_t i = 0; i < 4; i++) {
+            next[2 * i] = __builtin_shufflevector(row[i], row[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
             next[2 * i + 1] =
-                __builtin_shuffle(row[i], row[i + 4], (vh8){4, 12, 5, 13, 6, 14, 7, 15});
+                __builtin_shufflevector(row[i], row[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
         }
         memcpy(row, next, sizeof row);
     }
@@ -371,17 +373,17 @@ static void transpose(void *dst, vd_dtype dst_dtype, size_t dst_stride, const vo
             const vf4 b = get_four(src, src_dtype, (r + 1) * src_stride + c);
             const vf4 e = get_four(src, src_dtype, (r + 2) * src_stride + c);
             const vf4 f = get_four(src, src_dtype, (r + 3) * src_stride + c);
-            const vf4 ab = __builtin_shuffle(a, b, (vi4){0, 4, 1, 5});
-            const vf4 ef = __builtin_shuffle(e, f, (vi4){0, 4, 1, 5});
-            const vf4 ab2 = __builtin_shuffle(a, b, (vi4){2, 6, 3, 7});
-            const vf4 ef2 = __builtin_shuffle(e, f, (vi4){2, 6, 3, 7});
+            const vf4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+            const vf4 ef = __builtin_shufflevector(e, f, 0, 4, 1, 5);
+            const vf4 ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+            const vf4 ef2 = __builtin_shufflevector(e, f, 2, 6, 3, 7);
             const size_t to = c * dst_stride + r;
-            put_four(dst, dst_dtype, to, __builtin_shuffle(ab, ef, (vi4){0, 1, 4, 5}));
-            put_four(dst, dst_dtype, to + dst_stride, __builtin_shuffle(ab, ef, (vi4){2, 3, 6, 7}));
+            put_four(dst, dst_dtype, to, __builtin_shufflevector(ab, ef, 0, 1, 4, 5));
+            put_four(dst, dst_dtype, to + dst_stride, __builtin_shufflevector(ab, ef, 2, 3, 6, 7));
             put_four(dst, dst_dtype, to + 2 * dst_stride,
-                     __builtin_shuffle(ab2, ef2, (vi4){0, 1, 4, 5}));
+                     __builtin_shufflevector(ab2, ef2, 0, 1, 4, 5));
             put_four(dst, dst_dtype, to + 3 * dst_stride,
-                     __builtin_shuffle(ab2, ef2, (vi4){2, 3, 6, 7}));
+                     __builtin_shufflevector(ab2, ef2, 2, 3, 6, 7));
         }
     for (size_t r = 0; r < rows; r++)
         for (size_t c = r < whole_rows ? whole_columns : 0; c < columns; c++) {
