@@ -23,12 +23,15 @@ typedef struct render_args {
     struct {
         bool width, height, scale, frames, fps;
     } has;
+    bool size_from_clip; /* width and height came with --from: --scale replaces them */
 } render_args;
 
 static const char *const BACKENDS[] = {"auto", "cpu", "cuda", NULL};
 static const char *const DTYPES[] = {"auto", "f32", "bf16", "f16", NULL};
 static const char *const METHODS[] = {"auto", "direct", NULL};
 static const char *const PROGRESS[] = {"auto", "bar", "json", "none", NULL};
+
+static const char SHIPPED_MODEL[] = "shapes";
 
 enum { OPTION_COUNT = 26 };
 
@@ -104,27 +107,65 @@ static vd_status apply_member(cli_command *command, const vd_json *doc, const vd
     }
 }
 
+/* The file knows its model by name and hash, not by folder. */
+static vd_status check_clip_model(const render_args *a, const vd_json *doc) {
+    vd_status st = VD_OK;
+    const char *name = NULL;
+    bool from_latents = false;
+    const vd_json_value *root = vd_json_root(doc);
+    VD_TRY(vd_json_text(doc, root, "model", SHIPPED_MODEL, &name));
+    VD_TRY(vd_json_flag(doc, root, "from-latents", false, &from_latents));
+    if (!a->model && strcmp(name, SHIPPED_MODEL) != 0)
+        st = vd_fail(VD_ERR_USAGE, "%s was rendered with the model \"%s\": give --model DIR",
+                     a->from, name);
+    else if (!a->latents && from_latents)
+        st = vd_fail(VD_ERR_USAGE, "%s was rendered from saved latents: give --latents FILE",
+                     a->from);
+done:
+    return st;
+}
+
 /* *doc keeps the texts alive. */
-static vd_status apply_clip(cli_command *command, const char *path, vd_json **doc) {
+static vd_status apply_clip(cli_command *command, render_args *a, vd_json **doc) {
     vd_status st = VD_OK;
     vd_media_info *info = NULL;
     const char *settings = NULL;
-    VD_TRY(vd_probe(path, VD_PROBE_HEADERS, 1, &info));
+    VD_TRY(vd_probe(a->from, VD_PROBE_HEADERS, 1, &info));
     settings = vd_media_info_get(info, "vidilate");
     if (!settings) {
-        st = vd_fail(VD_ERR_INPUT, "%s: holds no settings: it was not rendered by vidilate", path);
+        st = vd_fail(VD_ERR_INPUT, "%s: holds no settings: it was not rendered by vidilate",
+                     a->from);
         goto done;
     }
-    VD_TRY(vd_json_parse(settings, strlen(settings), path, doc));
+    VD_TRY(vd_json_parse(settings, strlen(settings), a->from, doc));
     const vd_json_value *root = vd_json_root(*doc);
     if (vd_json_type_of(root) != VD_JSON_OBJECT) {
         st = vd_json_fail(*doc, root, "the settings in the file are not an object");
         goto done;
     }
+    VD_TRY(check_clip_model(a, *doc));
     for (const vd_json_value *v = vd_json_first(root); v; v = vd_json_next(v))
         VD_TRY(apply_member(command, *doc, v));
+    a->size_from_clip = a->has.width && a->has.height;
+    a->has.width = a->has.height = false;
 done:
     vd_media_info_destroy(info);
+    return st;
+}
+
+/* Tells of a clip that was made by other weights than those at hand. */
+static vd_status compare_models(const render_args *a, vd_model *model, const vd_json *clip) {
+    vd_status st = VD_OK;
+    const char *recorded = NULL;
+    char hash[72];
+    VD_TRY(vd_json_text(clip, vd_json_root(clip), "model-hash", NULL, &recorded));
+    VD_TRY(vd_model_hash(model, hash));
+    if (recorded && strcmp(recorded, hash) != 0)
+        fprintf(stderr,
+                "vidilate: warning: %s was rendered with other weights (%.19s...) than these "
+                "(%.19s...): the frames will differ\n",
+                a->from, recorded, hash);
+done:
     return st;
 }
 
@@ -170,13 +211,27 @@ done:
 
 typedef struct watcher {
     cli_progress progress;
-    float *final_latents; /* kept when they are to be saved */
-    size_t count;
+    const char *save_path; /* NULL: latents are not kept */
+    const vd_model_info *info;
+    const vd_render_request *request;
+    float *latents; /* after the last step so far */
 } watcher;
 
-static void on_progress(void *user, const vd_progress *p) {
+static vd_status save_latents(const watcher *w) {
+    const char *name = "latents";
+    const vd_render_request *r = w->request;
+    int64_t scale = w->info->latent_scale;
+    vd_tensor t = VD_VIEW(w->latents, VD_F32, 1, w->info->latent_channels, r->frames,
+                          r->height_px / scale, r->width_px / scale);
+    return vd_safetensors_write(w->save_path, &name, &t, 1, NULL);
+}
+
+static vd_status on_progress(void *user, const vd_progress *p) {
     watcher *w = user;
     cli_progress_show(&w->progress, p);
+    /* Before the decoding, which must not lose them. */
+    bool denoised = p->stage == VD_STAGE_DECODE && p->done == 0;
+    return denoised && w->latents ? save_latents(w) : VD_OK;
 }
 
 static void on_warning(void *user, const char *message) {
@@ -190,21 +245,12 @@ static vd_status on_step(void *user, int64_t step, const float *latents, const f
     watcher *w = user;
     (void)step;
     (void)prediction;
-    if (!w->final_latents)
-        w->final_latents = malloc(count * sizeof *latents);
-    if (!w->final_latents)
+    if (!w->latents)
+        w->latents = malloc(count * sizeof *latents);
+    if (!w->latents)
         return vd_fail(VD_ERR_MEMORY, "no memory for the latents to save");
-    memcpy(w->final_latents, latents, count * sizeof *latents);
-    w->count = count;
+    memcpy(w->latents, latents, count * sizeof *latents);
     return VD_OK;
-}
-
-static vd_status save_latents(const char *path, const watcher *w, const vd_model_info *info,
-                              const vd_render_request *r) {
-    const char *name = "latents";
-    vd_tensor t = VD_VIEW(w->final_latents, VD_F32, 1, info->latent_channels, r->frames,
-                          r->height_px / info->latent_scale, r->width_px / info->latent_scale);
-    return vd_safetensors_write(path, &name, &t, 1, NULL);
 }
 
 static vd_status fill_request(const render_args *a, const vd_model *model, vd_render_request *r) {
@@ -220,9 +266,9 @@ static vd_status fill_request(const render_args *a, const vd_model *model, vd_re
         r->width_px = (int64_t)(round((double)info->width_px * a->scale / multiple) * multiple);
         r->height_px = (int64_t)(round((double)info->height_px * a->scale / multiple) * multiple);
     }
-    if (a->has.width)
+    if (a->has.width || (a->size_from_clip && !a->has.scale))
         r->width_px = a->width;
-    if (a->has.height)
+    if (a->has.height || (a->size_from_clip && !a->has.scale))
         r->height_px = a->height;
     if (a->has.frames)
         r->frames = a->frames;
@@ -237,14 +283,14 @@ static vd_status fill_request(const render_args *a, const vd_model *model, vd_re
     return VD_OK;
 }
 
-static vd_status run(const render_args *a) {
+static vd_status run(const render_args *a, const vd_json *clip) {
     vd_status st = VD_OK;
     vd_model *model = NULL;
     char *shipped = NULL;
     float *latents = NULL;
-    watcher w = {0};
     char digest[VD_SHA256_HEX_BYTES];
     vd_render_request r;
+    watcher w = {.save_path = a->save_latents, .request = &r};
     vd_output output = {a->output, a->codec, a->pix_fmt, a->crf};
     vd_render_events events = {.user = &w,
                                .should_stop = cli_interrupted,
@@ -260,23 +306,27 @@ static vd_status run(const render_args *a) {
                                 .dtype = a->dtype,
                                 .threads = (int)a->threads};
     VD_TRY(vd_model_open(&options, &model));
+    w.info = vd_model_get_info(model);
     VD_TRY(fill_request(a, model, &r));
     VD_TRY(vd_render_check(model, &r));
     VD_TRY(vd_output_check(&output, &r));
+    if (clip)
+        VD_TRY(compare_models(a, model, clip));
     if (a->latents) {
-        VD_TRY(read_latents(a->latents, vd_model_get_info(model), &r, &latents));
+        VD_TRY(read_latents(a->latents, w.info, &r, &latents));
         r.latents = latents;
     }
     VD_TRY(vd_render_to_file(model, &r, &output, &events, digest));
-    if (a->save_latents)
-        VD_TRY(save_latents(a->save_latents, &w, vd_model_get_info(model), &r));
-    printf("%s: %lldx%lld, %lld frames at %g fps, seed %llu, %.1f s, peak %lld MB, sha256:%s\n",
-           a->output, (long long)r.width_px, (long long)r.height_px, (long long)r.frames, r.fps,
-           (unsigned long long)r.seed, cli_now_s() - start_s,
+    size_t name_length = strlen(a->output);
+    if (a->output[name_length - 1] == ':')
+        name_length--;
+    printf("%.*s: %lldx%lld, %lld frames at %g fps, seed %llu, %.1f s, peak %lld MB, sha256:%s\n",
+           (int)name_length, a->output, (long long)r.width_px, (long long)r.height_px,
+           (long long)r.frames, r.fps, (unsigned long long)r.seed, cli_now_s() - start_s,
            (long long)(cli_peak_bytes() / 1000000), digest);
 done:
     cli_progress_end(&w.progress);
-    free(w.final_latents);
+    free(w.latents);
     free(latents);
     vd_model_close(model);
     free(shipped);
@@ -321,12 +371,12 @@ int cli_render(int argc, char **argv) {
     if (done_early)
         goto done;
     if (a.from) {
-        VD_TRY(apply_clip(&command, a.from, &clip));
+        VD_TRY(apply_clip(&command, &a, &clip));
         /* Again, so that what is on the command line wins. */
         VD_TRY(cli_parse(&command, argc, argv, &done_early));
     }
     VD_TRY(check_args(&a));
-    VD_TRY(run(&a));
+    VD_TRY(run(&a, clip));
 done:
     cli_command_free(&command);
     vd_json_destroy(clip);

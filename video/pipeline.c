@@ -25,10 +25,9 @@ typedef struct render {
     void *consume_user;
 } render;
 
-static void report(const render *j, vd_stage stage, int64_t done, int64_t total) {
+static vd_status report(const render *j, vd_stage stage, int64_t done, int64_t total) {
     vd_progress p = {stage, done, total};
-    if (j->ev->progress)
-        j->ev->progress(j->ev->user, &p);
+    return j->ev->progress ? j->ev->progress(j->ev->user, &p) : VD_OK;
 }
 
 static vd_status check_stop(const render *j) {
@@ -76,7 +75,7 @@ static vd_status encode_text(render *j) {
     vd_exec *x = NULL;
     int32_t *ids = NULL;
     void *device = NULL;
-    report(j, VD_STAGE_TEXT, 0, 1);
+    VD_TRY(report(j, VD_STAGE_TEXT, 0, 1));
     VD_TRY(vd_model_need_text(j->m));
     const vd_clip_config *c = vd_clip_get_config(j->m->clip);
     size_t max_length = vd_tokenizer_max_length(j->m->tokenizer);
@@ -102,7 +101,7 @@ static vd_status encode_text(render *j) {
     VD_TRY(vd_backend_download(j->m->be, j->context, device, count * sizeof(float)));
     if (j->ev->context)
         j->ev->context(j->ev->user, j->context, j->branches, j->tokens, j->width);
-    report(j, VD_STAGE_TEXT, 1, 1);
+    VD_TRY(report(j, VD_STAGE_TEXT, 1, 1));
 done:
     vd_backend_free(j->m->be, device);
     vd_exec_destroy(x);
@@ -226,7 +225,7 @@ static vd_status loop(const render *j, denoiser *d) {
     vd_status st = VD_OK;
     int calls = vd_scheduler_calls(d->scheduler);
     const float *guided = j->branches == 2 ? d->mixed : d->prediction;
-    report(j, VD_STAGE_DENOISE, 0, calls);
+    VD_TRY(report(j, VD_STAGE_DENOISE, 0, calls));
     for (int i = 0; i < calls; i++) {
         VD_TRY(check_stop(j));
         VD_TRY(predict(j, d, i));
@@ -241,7 +240,7 @@ static vd_status loop(const render *j, denoiser *d) {
         VD_TRY(check_finite(j, i));
         if (j->ev->step)
             VD_TRY(j->ev->step(j->ev->user, i, j->latents, guided, j->count));
-        report(j, VD_STAGE_DENOISE, i + 1, calls);
+        VD_TRY(report(j, VD_STAGE_DENOISE, i + 1, calls));
     }
 done:
     return st;
@@ -324,7 +323,7 @@ static vd_status decode(render *j) {
     vd_status st = VD_OK;
     decoder d = {0};
     size_t values = (size_t)(j->r->width_px * j->r->height_px * 3);
-    report(j, VD_STAGE_DECODE, 0, j->r->frames);
+    VD_TRY(report(j, VD_STAGE_DECODE, 0, j->r->frames));
     VD_TRY(vd_model_need_vae(j->m));
     VD_TRY(exec_for(j, j->m->dtype, &d.x));
     VD_TRY(decoder_memory(j, &d));
@@ -341,7 +340,7 @@ static vd_status decode(render *j) {
             VD_TRY(j->consume(j->consume_user, d.rgb));
         if (j->ev->frame)
             VD_TRY(j->ev->frame(j->ev->user, f, d.image, d.rgb));
-        report(j, VD_STAGE_DECODE, f + 1, j->r->frames);
+        VD_TRY(report(j, VD_STAGE_DECODE, f + 1, j->r->frames));
     }
 done:
     vd_exec_destroy(d.x);

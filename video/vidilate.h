@@ -92,6 +92,7 @@ VD_API vd_render_request vd_render_defaults(const vd_model *model);
 /* VD_ERR_USAGE: says which value cannot be, and what is allowed. */
 VD_API vd_status vd_render_check(const vd_model *model, const vd_render_request *request);
 
+/* Denoising ends, and its network is released, before decoding begins. */
 typedef enum vd_stage { VD_STAGE_TEXT, VD_STAGE_DENOISE, VD_STAGE_DECODE } vd_stage;
 
 typedef struct vd_progress {
@@ -104,7 +105,7 @@ typedef struct vd_progress {
 typedef struct vd_render_events {
     void *user;
     bool (*should_stop)(void *user); /* true ends the render with VD_ERR_INTERRUPTED */
-    void (*progress)(void *user, const vd_progress *progress);
+    vd_status (*progress)(void *user, const vd_progress *progress);
     /* A warning for the person, one line: a prompt that was cut, say. */
     void (*warning)(void *user, const char *message);
     /* Text states [branches, tokens, width]; branches 2: negative, prompt; 1: prompt. */

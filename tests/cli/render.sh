@@ -37,6 +37,14 @@ check "another seed differs" [ "$(digest --steps 4 --seed 4)" != "$first" ]
 check "another prompt differs" [ "$(digest --steps 4 --seed 3 --prompt 'a blue ring')" != "$first" ]
 check "replay from the clip" \
     [ "$("$PROGRAM" render --model "$MODEL" --from clip.mp4 -o hash: | sed 's/.*sha256://')" = "$first" ]
+check "replay at another size" grep -q '128x128' \
+    <("$PROGRAM" render --model "$MODEL" --from clip.mp4 --scale 2 --steps 1 -o null:)
+cp -r "$MODEL" other
+chmod -R u+w other
+printf '\1\1' | dd of=other/vae/diffusion_pytorch_model.safetensors conv=notrunc status=none seek=1500000 bs=1
+"$PROGRAM" render --model other --from clip.mp4 --steps 1 -o null: >/dev/null 2>err.txt
+check "replay with other weights warns" grep -q "warning: clip.mp4 was rendered with other weights" err.txt
+rm -r other
 
 # Latents out and in: decoding needs no noise, and the final latents are what a render started from.
 check "latents are saved" render --steps 2 --save-latents end.safetensors -o null: >/dev/null
