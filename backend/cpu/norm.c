@@ -53,7 +53,8 @@ static int measure_chunk(void *user, int64_t task, int thread) {
     const int64_t item = task / job->chunks, chunk = task % job->chunks;
     const int64_t row = item * job->rows + chunk * job->chunk_rows;
     const int64_t rows = chunk_rows(job, chunk), run = job->channels / job->groups;
-    double *mean = job->channel + 2 * thread * job->channels, *squares = mean + job->channels;
+    double *mean = job->channel + (int64_t)2 * thread * job->channels,
+           *squares = mean + job->channels;
     for (int64_t s = 0, first = 0; s < 2 && job->src[s] != NULL; s++) {
         const int64_t c = job->part_channels[s];
         job->kernels->moments(mean + first, squares + first, at(job->src[s], row * c),
@@ -76,7 +77,8 @@ static int measure_chunk(void *user, int64_t task, int thread) {
 
 static moments join_chunks(const group_job *job, int64_t item, int64_t group) {
     const moments *part = job->part + item * job->chunks * job->groups + group;
-    const double run = (double)(job->channels / job->groups);
+    const int64_t channels = job->channels / job->groups;
+    const double run = (double)channels;
     moments all = {0};
     for (int64_t k = 0; k < job->chunks; k++)
         all.mean += part[k * job->groups].mean * (double)chunk_rows(job, k);
@@ -152,7 +154,7 @@ vd_status vd_cpu_group_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src1,
     const int64_t tasks = job.items * job.chunks;
     const size_t part_bytes = aligned((size_t)(tasks * job.groups) * sizeof(moments));
     const size_t table_bytes = aligned((size_t)(job.items * 3 * job.channels) * sizeof(float));
-    const size_t channel_bytes = (size_t)(2 * x->be->threads * job.channels) * sizeof(double);
+    const size_t channel_bytes = 2 * (size_t)(x->be->threads * job.channels) * sizeof(double);
     void *scratch;
     vd_status st = vd_exec_scratch(x, part_bytes + table_bytes + channel_bytes, &scratch);
     if (st != VD_OK)

@@ -93,7 +93,7 @@ static void attention_line(void *user, const char *line) {
                 op_values((size_t)c.elements[t], t == Q ? logit : 1.0F, dtype, (uint32_t)t + 1);
         if (c.fused) /* q, k and v alternate in the memory */
             for (int64_t e = 0; e < c.elements[Q]; e++)
-                if (e / (c.d.heads * c.d.head_dim) % 3 != 0)
+                if (e / c.d.heads / c.d.head_dim % 3 != 0)
                     values[Q][e] = op_round(values[Q][e] / logit, dtype);
         /* What no stride reaches must stay. */
         double *expected = malloc((size_t)c.elements[OUT] * sizeof *expected);
@@ -128,7 +128,7 @@ static void test_nan(vd_backend *be, bool in_key, bool causal, int64_t tokens) {
     enum { HEADS = 2, DIM = 8, WIDTH = HEADS * DIM, TOKENS = 300, AT = 3, HEAD = 1 };
     static float values[3][TOKENS * WIDTH], result[TOKENS * WIDTH];
     for (int t = 0; t < 3; t++)
-        op_random(values[t], TOKENS * WIDTH, 1.0F, VD_F32, (uint32_t)t);
+        op_random(values[t], (size_t)TOKENS * WIDTH, 1.0F, VD_F32, (uint32_t)t);
     values[in_key ? K : Q][AT * WIDTH + HEAD * DIM + 2] = NAN;
     const vd_attention_strides rows = {.token = WIDTH};
     const vd_attention_desc d = {.outer = 1,

@@ -16,6 +16,12 @@ static float from_bits(uint32_t bits) {
     return v;
 }
 
+static uint32_t to_bits(float v) {
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
 static void test_bf16(const vd_cpu_kernels *k) {
     static uint16_t half[1 << 16], back[1 << 16];
     static float wide[1 << 16];
@@ -26,10 +32,10 @@ static void test_bf16(const vd_cpu_kernels *k) {
     k->store(back, VD_BF16, wide, 1 << 16);
     for (uint32_t i = 0; i < 1 << 16; i++) {
         const bool nan = isnan(vd_bf16_to_f32(half[i]));
-        wrong += memcmp(&wide[i], &(uint32_t){i << 16}, sizeof wide[i]) != 0;
+        wrong += to_bits(wide[i]) != i << 16;
         wrong += nan ? !isnan(vd_bf16_to_f32(back[i])) : back[i] != half[i];
     }
-    for (uint64_t bits = 0; bits < 1ULL << 32; bits += 997 * BATCH) {
+    for (uint64_t bits = 0; bits < 1ULL << 32; bits += 997ULL * BATCH) {
         for (uint32_t i = 0; i < BATCH; i++)
             wide[i] = from_bits((uint32_t)bits + i * 997);
         k->store(back, VD_BF16, wide, BATCH);
@@ -48,7 +54,7 @@ static void test_activations(const vd_cpu_kernels *k) {
     static float x[BATCH], y[BATCH];
     for (size_t a = 0; a < sizeof acts / sizeof acts[0]; a++) {
         double worst = 0;
-        for (uint64_t bits = 0; bits < 1ULL << 32; bits += 1499 * BATCH) {
+        for (uint64_t bits = 0; bits < 1ULL << 32; bits += 1499ULL * BATCH) {
             for (uint32_t i = 0; i < BATCH; i++)
                 x[i] = y[i] = from_bits((uint32_t)bits + i * 1499);
             k->activate(y, acts[a], BATCH);
@@ -123,30 +129,31 @@ static void test_softmax(const vd_cpu_kernels *k) {
 static void test_softmax_extremes(const vd_cpu_kernels *k) {
     enum { STRIDE = 16 };
     float s[3 * STRIDE] = {0}, top[STRIDE], sum[STRIDE], factor[STRIDE];
+    float *const row[3] = {s, s + STRIDE, s + (size_t)2 * STRIDE};
     for (int i = 0; i < STRIDE; i++) {
         top[i] = -INFINITY;
         sum[i] = 0;
     }
     for (int i = 0; i < 3; i++)
-        s[i * STRIDE] = -INFINITY;
+        row[i][0] = -INFINITY;
     k->softmax(s, VD_F32, s, STRIDE, 3, 1, 1.0F, top, sum, factor);
     CHECK(sum[0] == 0 && s[0] == 0 && top[0] == -INFINITY);
-    s[0] = s[2 * STRIDE] = -INFINITY;
-    s[STRIDE] = 2;
+    s[0] = row[2][0] = -INFINITY;
+    row[1][0] = 2;
     k->softmax(s, VD_F32, s, STRIDE, 3, 1, 1.0F, top, sum, factor);
-    CHECK(s[0] == 0 && fabsf(s[STRIDE] - 1) < 1e-5F && sum[0] == s[STRIDE]);
+    CHECK(s[0] == 0 && fabsf(row[1][0] - 1) < 1e-5F && sum[0] == row[1][0]);
     s[0] = 1;
-    s[STRIDE] = NAN;
-    s[2 * STRIDE] = 5;
+    row[1][0] = NAN;
+    row[2][0] = 5;
     k->softmax(s, VD_F32, s, STRIDE, 3, 1, 1.0F, top, sum, factor);
-    CHECK(isnan(sum[0]) && isnan(s[STRIDE]) && fabsf(s[2 * STRIDE] - 1) < 1e-5F);
+    CHECK(isnan(sum[0]) && isnan(row[1][0]) && fabsf(row[2][0] - 1) < 1e-5F);
     /* A negative scale turns the order round. */
     top[0] = -INFINITY;
     sum[0] = 0;
     s[0] = 100;
-    s[STRIDE] = -100;
+    row[1][0] = -100;
     k->softmax(s, VD_F32, s, STRIDE, 2, 1, -1.0F, top, sum, factor);
-    CHECK(s[0] == 0 && fabsf(s[STRIDE] - 1) < 1e-5F && sum[0] == s[STRIDE]);
+    CHECK(s[0] == 0 && fabsf(row[1][0] - 1) < 1e-5F && sum[0] == row[1][0]);
 }
 
 /* Small integers: sums are exact, so any order of them must give the same bits. */
@@ -178,12 +185,17 @@ static void test_product(const vd_cpu_kernels *k) {
 }
 
 int main(void) {
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("bmi2");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
     const struct {
         const vd_cpu_kernels *kernels;
         bool here;
     } sets[] = {{&vd_cpu_kernels_baseline, true},
-                {&vd_cpu_kernels_avx2, __builtin_cpu_supports("x86-64-v3") != 0},
-                {&vd_cpu_kernels_avx512, __builtin_cpu_supports("x86-64-v4") != 0}};
+                {&vd_cpu_kernels_avx2, avx2},
+                {&vd_cpu_kernels_avx512, avx512}};
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
         printf("%s: %s\n", sets[i].kernels->isa, sets[i].here ? "tested" : "not on this machine");
         if (!sets[i].here)

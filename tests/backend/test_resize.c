@@ -4,6 +4,7 @@
 #include "tests/backend/op_case.h"
 #include "tests/backend/op_trial.h"
 #include "tests/check.h"
+#include "tests/golden.h"
 #include "tests/ref_ops.h"
 
 static vd_status call_nearest(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
@@ -52,10 +53,51 @@ static void resize_line(void *user, const char *line) {
     }
 }
 
+/* PyTorch's own interpolation: each output is named y_HxW, planes [n, c, h, w]. */
+static void test_golden(vd_backend *be) {
+    golden *g = golden_open(VD_SOURCE_DIR "/tests/golden/manifest.json");
+    golden_case *c = golden_find(g, "bilinear");
+    vd_tensor from = {0}, to;
+    float *planes = golden_input(c, "x", VD_F32, NULL, &from);
+    const char *name;
+    for (size_t i = 0; planes != NULL && (name = golden_output_name(c, i)) != NULL; i++) {
+        if (!golden_output_shape(c, name, &to))
+            continue;
+        const int64_t n = from.dim[0], ch = from.dim[1], p = from.dim[2] * from.dim[3];
+        const int64_t op = to.dim[2] * to.dim[3];
+        const size_t count = (size_t)(n * ch * op);
+        float *result = malloc(count * sizeof *result);
+        vd_exec *x;
+        CHECK_OK(vd_exec_create(be, VD_F32, &x));
+        for (int pass = 0; pass < 2; pass++) {
+            vd_tensor last = {0}, resized = {0};
+            const vd_tensor src = VD_VIEW(planes, VD_F32, n, ch, p);
+            vd_tensor dst = VD_VIEW(result, VD_F32, n, ch, op);
+            CHECK_OK(VD_ALLOC(x, VD_F32, &last, n, p, ch));
+            CHECK_OK(VD_ALLOC(x, VD_F32, &resized, n, op, ch));
+            CHECK_OK(vd_transpose(x, &last, &src));
+            const vd_tensor in = VD_VIEW(last.data, VD_F32, n, from.dim[2], from.dim[3], ch);
+            vd_tensor out = VD_VIEW(resized.data, VD_F32, n, to.dim[2], to.dim[3], ch);
+            CHECK_OK(vd_resize_bilinear(x, &out, &in));
+            CHECK_OK(vd_transpose(x, &dst, &resized));
+            vd_exec_free(x, &last);
+            vd_exec_free(x, &resized);
+            if (pass == 0)
+                CHECK_OK(vd_exec_commit(x));
+        }
+        CHECK(golden_compare(c, name, VD_F32, result, count, GOLDEN_F32));
+        vd_exec_destroy(x);
+        free(result);
+    }
+    free(planes);
+    CHECK(golden_close(g) == 0);
+}
+
 int main(void) {
     op_devices devices;
     CHECK_OK(op_devices_open(&devices));
     CHECK(op_cases("resize.txt", resize_line, &devices) > 0);
+    test_golden(devices.be[1]);
     op_devices_close(&devices);
     return CHECK_DONE();
 }
