@@ -1,7 +1,10 @@
 # One library target per folder: vd_library(core SOURCES a.c b.c LINK other_targets...).
 # Linked PRIVATE, so that only the folder that uses a vendor library sees its headers.
 set(VD_WARNINGS -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes
-    -Wmissing-prototypes -Werror)
+    -Wmissing-prototypes)
+if(VD_WERROR)
+  list(APPEND VD_WARNINGS -Werror)
+endif()
 
 function(vd_target_defaults target)
   target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR})

@@ -6,7 +6,7 @@ set -euo pipefail
 build=(gcc libc6-dev cmake ninja-build pkg-config libdnnl-dev libcjson-dev libutf8proc-dev
        libavcodec-dev libavformat-dev libavutil-dev libswscale-dev)
 test=(ffmpeg chromium)
-lint=(clang-format clang-tidy)
+lint=(clang-format clang-tidy libomp-dev)
 
 missing=()
 for list in "$@"; do
