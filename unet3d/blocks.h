@@ -14,9 +14,11 @@
 #include "unet3d/pass.h"
 
 /* A 3x3 convolution that knows its name: all that method settings can re-dilate go through
- * vd_spatial_conv_forward. Padding keeps the size (or halves it, rounding up, with stride 2). */
+ * vd_spatial_conv_forward. Plain, it keeps the size, or halves it, rounding up, with stride 2;
+ * re-dilated it rounds down. */
 typedef struct vd_spatial_conv {
     vd_path path;
+    int index; /* in vd_unet_spatial_paths */
     vd_conv_layer conv;
     int stride;
 } vd_spatial_conv;
@@ -24,7 +26,8 @@ typedef struct vd_spatial_conv {
 vd_status vd_spatial_conv_load(const vd_loader *l, const char *path, int64_t out, int64_t in,
                                int stride, vd_spatial_conv *layer);
 
-/* Allocates the output for an input [n, h, w, in] in the exec's arena. */
+/* Allocates the output for an input [n, h, w, in] in the exec's arena. VD_ERR_INPUT if the method
+ * leaves nothing of the input. */
 vd_status vd_spatial_conv_alloc(const vd_unet_pass *pass, vd_tensor *dst, const vd_tensor *src,
                                 const vd_spatial_conv *layer);
 

@@ -3,11 +3,21 @@
 #define VD_UNET3D_PASS_H
 
 #include "backend/backend.h"
+#include "unet3d/redilate.h"
+
+/* What one spatial convolution runs in a forward pass: all zero is the plain layer. */
+typedef struct vd_layer_method {
+    bool redilated;
+    vd_redilation factor;
+} vd_layer_method;
 
 /* What a caller may change or watch in a forward pass. NULL members do nothing. The same hooks
  * must be given to the dry and to the real pass. */
 typedef struct vd_unet_hooks {
     void *user;
+    /* An entry for each path of vd_unet_spatial_paths, in its order. Any table may be given to a
+     * real pass that some dry pass had. NULL: all layers are plain. */
+    const vd_layer_method *methods;
     /* Called after each module with its diffusers path ("down_blocks.0.resnets.1") and output:
      * a device view [batch * frames, h, w, c], or F32 [g, c] for "time_embedding" (g = 1 when all
      * timesteps are equal, else the batch), valid during the call. Not called in a dry pass.

@@ -10,8 +10,22 @@ vd_status vd_spatial_conv_load(const vd_loader *l, const char *path, int64_t out
     return vd_load_conv(l, path, out, in, 3, 3, false, &layer->conv);
 }
 
+/* NULL: the plain layer. */
+static const vd_redilation *redilation_of(const vd_unet_pass *pass, const vd_spatial_conv *layer) {
+    if (pass->hooks == NULL || pass->hooks->methods == NULL)
+        return NULL;
+    const vd_layer_method *method = &pass->hooks->methods[layer->index];
+    return method->redilated ? &method->factor : NULL;
+}
+
 vd_status vd_spatial_conv_alloc(const vd_unet_pass *pass, vd_tensor *dst, const vd_tensor *src,
                                 const vd_spatial_conv *layer) {
+    const vd_redilation *factor = redilation_of(pass, layer);
+    if (factor != NULL) {
+        const vd_status st =
+            vd_redilate_alloc(pass->x, dst, src, &layer->conv, layer->stride, *factor);
+        return st == VD_OK ? st : vd_fail_in(st, "%s", layer->path.text);
+    }
     const int64_t height = (src->dim[1] - 1) / layer->stride + 1;
     const int64_t width = (src->dim[2] - 1) / layer->stride + 1;
     return VD_ALLOC(pass->x, src->dtype, dst, src->dim[0], height, width, layer->conv.out);
@@ -20,6 +34,10 @@ vd_status vd_spatial_conv_alloc(const vd_unet_pass *pass, vd_tensor *dst, const 
 vd_status vd_spatial_conv_forward(const vd_unet_pass *pass, vd_tensor *dst, const vd_tensor *src,
                                   const vd_spatial_conv *layer, const vd_tensor *add,
                                   const vd_tensor *residual) {
+    const vd_redilation *factor = redilation_of(pass, layer);
+    if (factor != NULL)
+        return vd_redilate_conv(pass->x, dst, src, &layer->conv, add, residual, layer->stride,
+                                *factor);
     const vd_conv2d_desc desc = {
         .stride_h = layer->stride,
         .stride_w = layer->stride,

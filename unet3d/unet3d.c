@@ -13,6 +13,10 @@ const vd_checkpoint *vd_unet_checkpoint(const vd_unet *u) {
     return u->ck;
 }
 
+const char *const *vd_unet_spatial_paths(const vd_unet *u) {
+    return u->spatial_paths;
+}
+
 /* ---- text ----------------------------------------------------------------------------------- */
 
 static size_t round_up(size_t bytes) {

@@ -9,6 +9,23 @@
  *             vd_exec_commit(x);
  *     }
  *     vd_unet_destroy(u);
+ *
+ * With settings that change from step to step (unet3d/settings.h), every table that the loop will
+ * use goes through a dry forward before the one commit, so that the arena has room for the largest
+ * and all plans are made:
+ *
+ *     vd_unet_set_context(u, x, &text_states);
+ *     for (int i = 0; i < vd_method_plan_table_count(plan); i++) {
+ *         const vd_unet_hooks hooks = {.methods = vd_method_plan_table(plan, i)};
+ *         vd_unet_forward(u, x, &noise, &latents, timesteps, &hooks);
+ *     }
+ *     vd_exec_commit(x);
+ *     vd_unet_set_context(u, x, &text_states);
+ *     for (int step = 0; step < steps; step++) {
+ *         const vd_unet_hooks hooks = {.methods = vd_method_plan_at(plan, step)};
+ *         vd_unet_forward(u, x, &noise, &latents, timesteps, &hooks);
+ *         ...
+ *     }
  */
 #ifndef VD_UNET3D_UNET3D_H
 #define VD_UNET3D_UNET3D_H
@@ -29,6 +46,10 @@ const vd_unet_config *vd_unet_get_config(const vd_unet *u);
 
 /* The weights' files, for the model's identity. */
 const vd_checkpoint *vd_unet_checkpoint(const vd_unet *u);
+
+/* The convolutions that settings may name, in the order of computation; NULL-terminated, borrowed
+ * from the UNet. vd_unet_hooks.methods has an entry for each. */
+const char *const *vd_unet_spatial_paths(const vd_unet *u);
 
 /* Computes the text's keys and values for all later forwards: states [B, T, cross_attention_dim],
  * device memory, F32 or the exec's dtype. Takes device memory of its own when B * T grows or

@@ -1,0 +1,174 @@
+/* Settings: what is read, which names they may hold, and the tables that come of them. */
+#include <stdlib.h>
+
+#include "tests/check.h"
+#include "unet3d/settings.h"
+
+/* As vd_unet_spatial_paths lists them; a part of a small UNet. */
+static const char *const paths[] = {
+    "down_blocks.0.resnets.0.conv1",     "down_blocks.0.resnets.0.conv2",
+    "down_blocks.0.downsamplers.0.conv", "down_blocks.1.resnets.0.conv1",
+    "down_blocks.1.resnets.0.conv2",     "down_blocks.1.resnets.10.conv1",
+    "mid_block.resnets.0.conv1",         "mid_block.resnets.0.conv2",
+    "up_blocks.0.upsamplers.0.conv",     NULL};
+enum { LAYERS = sizeof paths / sizeof paths[0] - 1 };
+
+static vd_status parse(const char *text, vd_settings **s) {
+    static const char *const others[] = {"step", NULL};
+    vd_json *doc = NULL;
+    *s = NULL;
+    vd_status st = vd_json_parse(text, strlen(text), "f.json", &doc);
+    if (st == VD_OK)
+        st = vd_settings_parse(doc, vd_json_root(doc), others, "f.json", s);
+    vd_json_destroy(doc);
+    return st;
+}
+
+static vd_status plan(const char *text, int steps, vd_method_plan **out) {
+    vd_settings *s = NULL;
+    *out = NULL;
+    vd_status st = parse(text, &s);
+    if (st == VD_OK)
+        st = vd_settings_check_steps(s, steps);
+    if (st == VD_OK)
+        st = vd_method_plan_create(s, paths, steps, out);
+    vd_settings_destroy(s);
+    return st;
+}
+
+static void test_refusals(void) {
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"[]", "object"},
+        {"{}", "f.json: $: has no \"dilate\""},
+        {"{\"dilate\": {}}", "f.json: $.dilate: name at least one layer"},
+        {"{\"dilate\": []}", "$.dilate: name at least one layer"},
+        {"{\"dilate\": {\"mid_block\": \"2\"}}", "$.dilate.mid_block: a dilation is a number"},
+        {"{\"dilate\": {\"mid_block\": [2]}}", "[height, width]"},
+        {"{\"dilate\": {\"mid_block\": [2, 0.5]}}", "$.dilate.mid_block[1]: the dilation 0.5"},
+        {"{\"dilate\": {\"mid_block\": 0.999}}", "outside 1 to 16"},
+        {"{\"dilate\": {\"mid_block\": 16.5}}", "outside 1 to 16"},
+        {"{\"dilate\": {\"mid_block\": NaN}}", "outside 1 to 16"},
+        {"{\"dilate\": {\"mid_block\": 2, \"mid_block\": 2}}", "mid_block"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"dilate_taus\": 3}",
+         "$.dilate_taus: unknown key; did you mean \"dilate_tau\"?"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"dilate_tau\": 2.5}", "$.dilate_tau"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"dilate_tau\": -1}", "$.dilate_tau"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"dilate_tau\": 51}", "51 and the run has 50 steps"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"progressive\": true}", "needs \"dilate_tau\""},
+        {"{\"dilate\": {\"mid_block\": 2}, \"progressive\": 1}", "$.progressive"},
+        {"{\"dilate\": {\"mid_block.resnets.0.conv\": 2}}",
+         "did you mean \"mid_block.resnets.0.conv1\"?"},
+        {"{\"dilate\": {\"midblock\": 2}}", "did you mean \"mid_block\"?"},
+        {"{\"dilate\": {\"down_block.1.resnets\": 2}}", "did you mean \"down_blocks.1.resnets\"?"},
+        {"{\"dilate\": {\"down_blocks.1.resnets.1\": 2}}", "no layer \"down_blocks.1.resnets.1\""},
+        {"{\"dilate\": {\"mid_block.\": 2}}", "no layer"},
+        {"{\"dilate\": {\"\": 2}}", "no layer \"\""},
+        {"{\"dilate\": {\"something else entirely\": 2}}", "names are such as"},
+        {"{\"dilate\": {\"mid_block.temp_convs.0\": 2}}", "is temporal"},
+        {"{\"dilate\": {\"transformer_in\": 2}}", "is temporal"},
+        {"{\"dilate\": {\"conv_in\": 2}}", "is the first convolution"},
+        {"{\"dilate\": {\"conv_out\": 2}}", "is the last convolution"},
+        {"{\"dilate\": {\"up_blocks.0.resnets.0.conv_shortcut\": 2}}", "is a 1x1 convolution"},
+        {"{\"dilate\": {\"mid_block.attentions.0\": 2}}", "is attention"},
+        {"{\"dilate\": {\"mid_block\": 2, \"mid_block.resnets.0.conv2\": 3}}",
+         "both name layer \"mid_block.resnets.0.conv2\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        vd_method_plan *p = NULL;
+        CHECK_FAILS(plan(cases[i].text, 50, &p), VD_ERR_INPUT, cases[i].message);
+        CHECK_MSG(p == NULL, "%s", cases[i].text);
+        CHECK_MSG(strchr(vd_error_message(), '\n') == NULL, "%s", cases[i].text);
+    }
+    vd_settings *s = NULL;
+    CHECK_FAILS(vd_settings_read("/nonexistent/settings.json", &s), VD_ERR_INPUT, "settings.json");
+    CHECK(s == NULL);
+}
+
+/* Prefixes end at dots, so that resnets.1 is not resnets.10. */
+static void test_names(void) {
+    vd_method_plan *p = NULL;
+    CHECK_OK(plan("{\"dilate\": {\"down_blocks.0\": 2, \"down_blocks.1.resnets.0\": [1.5, 3],"
+                  " \"up_blocks.0.upsamplers.0.conv\": 1}}",
+                  3, &p));
+    if (p == NULL)
+        return;
+    static const vd_redilation want[LAYERS] = {{2, 2}, {2, 2}, {2, 2}, {1.5, 3}, {1.5, 3},
+                                               {0, 0}, {0, 0}, {0, 0}, {1, 1}};
+    const vd_layer_method *table = vd_method_plan_at(p, 0);
+    CHECK(vd_method_plan_table_count(p) == 1 && vd_method_plan_table(p, 0) == table);
+    CHECK(vd_method_plan_at(p, 2) == table);
+    for (int i = 0; i < LAYERS; i++) {
+        CHECK_MSG(table[i].redilated == (want[i].h > 0), "%s", paths[i]);
+        CHECK_MSG(table[i].factor.h == want[i].h && table[i].factor.w == want[i].w, "%s", paths[i]);
+    }
+    vd_method_plan_destroy(p);
+}
+
+/* The published 2048 x 2048 settings: method.md, section 3. */
+static void test_progressive(void) {
+    vd_method_plan *p = NULL;
+    CHECK_OK(
+        plan("{\"dilate\": {\"down_blocks.0\": 2, \"down_blocks.1\": 3, \"mid_block\": [4, 3]},"
+             " \"dilate_tau\": 35, \"progressive\": true}",
+             50, &p));
+    if (p == NULL)
+        return;
+    /* Tables change after steps 8 (4 -> 3), 11 (3 -> 2), 17 (3 -> 2) and 34 (plain). */
+    CHECK(vd_method_plan_table_count(p) == 5);
+    for (int step = 0; step < 50; step++) {
+        const vd_layer_method *t = vd_method_plan_at(p, step);
+        const double four = step <= 8 ? 4 : step <= 17 ? 3 : 2;
+        const double three = step <= 11 ? 3 : 2;
+        CHECK(t[8].redilated == false);
+        CHECK(t[0].redilated == (step < 35) && t[6].redilated == (step < 35));
+        if (step < 35) {
+            CHECK_MSG(t[0].factor.h == 2 && t[3].factor.h == three && t[3].factor.w == three &&
+                          t[6].factor.h == four && t[6].factor.w == three,
+                      "step %d", step);
+        }
+    }
+    vd_method_plan_destroy(p);
+    /* A window of no steps leaves the plain UNet, also with the progressive rule. */
+    CHECK_OK(
+        plan("{\"dilate\": {\"mid_block\": 2}, \"dilate_tau\": 0, \"progressive\": true}", 2, &p));
+    CHECK(p != NULL && vd_method_plan_table_count(p) == 1);
+    CHECK(p != NULL && !vd_method_plan_at(p, 0)[6].redilated);
+    vd_method_plan_destroy(p);
+}
+
+static void test_file(void) {
+    const char path[] = "settings-test.json";
+    FILE *f = fopen(path, "w");
+    CHECK(f != NULL && fputs("{\"dilate\": {\"mid_block\": 2.5}, \"dilate_tau\": 30}", f) >= 0);
+    if (f != NULL)
+        fclose(f);
+    vd_settings *s = NULL;
+    CHECK_OK(vd_settings_read(path, &s));
+    if (s != NULL) {
+        CHECK(s->dilate_count == 1 && s->dilate_tau == 30 && !s->progressive);
+        CHECK(vd_settings_at(s, "mid_block.resnets.1.conv1", 29).factor.w == 2.5);
+        CHECK(!vd_settings_at(s, "mid_block.resnets.1.conv1", 30).redilated);
+        CHECK(!vd_settings_at(s, "mid_blocks", 0).redilated);
+        CHECK_FAILS(vd_settings_check_steps(s, 29), VD_ERR_INPUT,
+                    "settings-test.json: dilate_tau is 30");
+        CHECK_OK(vd_settings_check_steps(s, 30));
+    }
+    vd_settings_destroy(s);
+    /* A key that only a golden case may have. */
+    f = fopen(path, "w");
+    CHECK(f != NULL && fputs("{\"dilate\": {\"mid_block\": 2.5}, \"step\": 3}", f) >= 0);
+    if (f != NULL)
+        fclose(f);
+    CHECK_FAILS(vd_settings_read(path, &s), VD_ERR_INPUT, "$.step: unknown key");
+    remove(path);
+}
+
+int main(void) {
+    test_refusals();
+    test_names();
+    test_progressive();
+    test_file();
+    return CHECK_DONE();
+}
