@@ -18,7 +18,7 @@ static const forward_group groups[] = {
     {"tokenizer", forward_tokenizer}, {"text_encoder", forward_text_encoder},
     {"unet", forward_unet},           {"vae", forward_vae},
     {"guidance", forward_guidance},   {"scheduler", forward_scheduler},
-    {"pipeline", forward_pipeline},
+    {"pipeline", forward_pipeline},   {"disperse", forward_disperse},
 };
 
 enum { GROUP_COUNT = sizeof groups / sizeof groups[0] };
@@ -119,8 +119,8 @@ bool forward_wants(const forward_case *c, const char *name) {
     return !outputs || vd_json_get(outputs, name);
 }
 
-vd_status forward_add(forward_case *c, const char *name, float *values, int rank,
-                      const int64_t *dim) {
+vd_status forward_add_values(forward_case *c, const char *name, void *values, vd_dtype dtype,
+                             int rank, const int64_t *dim) {
     char *copy = vd_format("%s", name);
     if (!copy || c->output_count == FORWARD_MAX_OUTPUTS) {
         free(copy);
@@ -128,8 +128,13 @@ vd_status forward_add(forward_case *c, const char *name, float *values, int rank
         return vd_fail(VD_ERR_MEMORY, "no room for output \"%s\"", name);
     }
     c->output_name[c->output_count] = copy;
-    c->output[c->output_count++] = vd_tensor_view(values, VD_F32, rank, dim);
+    c->output[c->output_count++] = vd_tensor_view(values, dtype, rank, dim);
     return VD_OK;
+}
+
+vd_status forward_add(forward_case *c, const char *name, float *values, int rank,
+                      const int64_t *dim) {
+    return forward_add_values(c, name, values, VD_F32, rank, dim);
 }
 
 vd_status forward_refuse_settings(const forward_case *c, const char *const *keys) {
@@ -254,7 +259,8 @@ int cli_forward(int argc, char **argv) {
     cli_command command = {.name = "forward",
                            .usage = "--manifest M.json --case NAME -o FILE",
                            .summary = "Runs one case of a parity manifest on its in.* tensors and "
-                                      "writes the outputs in PyTorch's layout, float32.",
+                                      "writes the outputs in PyTorch's layout, float32 (R: "
+                                      "float64).",
                            .options = options,
                            .option_count = sizeof options / sizeof options[0]};
     VD_TRY(cli_parse(&command, argc, argv, &done_early));

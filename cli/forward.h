@@ -30,6 +30,7 @@ vd_status forward_vae(forward_case *c);
 vd_status forward_guidance(forward_case *c);
 vd_status forward_scheduler(forward_case *c);
 vd_status forward_pipeline(forward_case *c);
+vd_status forward_disperse(forward_case *c);
 
 /* FOLDER/relative; malloc'ed. NULL when out of memory (recorded as the error). */
 char *forward_path(const forward_case *c, const char *relative);
@@ -55,6 +56,10 @@ vd_status forward_add(forward_case *c, const char *name, float *values, int rank
 #define FORWARD_ADD(c, name, values, ...)                                                          \
     forward_add((c), (name), (values), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),  \
                 (int64_t[]){__VA_ARGS__})
+
+/* The same for values of another dtype. */
+vd_status forward_add_values(forward_case *c, const char *name, void *values, vd_dtype dtype,
+                             int rank, const int64_t *dim);
 
 /* malloc with the error recorded. */
 vd_status forward_floats(size_t count, float **out);

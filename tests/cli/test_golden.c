@@ -14,8 +14,8 @@
 
 enum { MAX_TENSORS = 64 };
 
-static const char *const groups[] = {"tokenizer", "text_encoder", "unet",    "vae",
-                                     "guidance",  "scheduler",    "pipeline"};
+static const char *const groups[] = {"tokenizer", "text_encoder", "unet",     "vae",
+                                     "guidance",  "scheduler",    "pipeline", "disperse"};
 
 /* Settings of the method, which forward does not take yet. */
 static const char *const later_settings[] = {"dilate", "tile_overlap_factor", "groups"};
@@ -24,6 +24,9 @@ static const char *reason_to_leave_out(const golden_case *c) {
     for (size_t i = 0; i < sizeof later_settings / sizeof later_settings[0]; i++)
         if (vd_json_get(c->settings, later_settings[i]))
             return "the method's settings are not there yet";
+    if (strcmp(c->group, "disperse") == 0 && c->module[0] != '\0' &&
+        strcmp(c->module, "dispersion_matrix") != 0)
+        return "dispersed convolutions are not there yet";
     bool image_model = c->model[0] != '\0' && strcmp(c->model, "t2v-ms") != 0;
     return image_model && strcmp(c->group, "text_encoder") != 0
                ? "image models and motion modules are not there yet"
@@ -95,7 +98,7 @@ static void run_case(golden *g, const golden_case *c, const char *program, const
         CHECK_MSG(found, "%s: no output %s", c->name, name);
         if (!found)
             continue;
-        CHECK(t.dtype == VD_F32);
+        CHECK(t.dtype == (strcmp(name, "R") == 0 ? VD_F64 : VD_F32));
         CHECK(golden_compare(c, name, t.dtype, t.data, (size_t)vd_tensor_elements(&t), bound));
     }
     vd_checkpoint_destroy(ck);
@@ -160,8 +163,9 @@ int main(int argc, char **argv) {
     }
     remove_folder(folder);
     /* 1 tokenizer, 3 text encoders, 9 of the UNet, 3 of the autoencoder, 1 guidance, 30 schedulers,
-     * 2 plain pipelines: a case that stops being found must be noticed. */
-    CHECK_MSG(run_count >= 49, "%d cases run", run_count);
+     * 2 plain pipelines, 7 dispersion matrices and 1 of their kernels: a case that stops being
+     * found must be noticed. */
+    CHECK_MSG(run_count >= 57, "%d cases run", run_count);
     CHECK_MSG(bf16_count == 5 || !bf16_here, "%d cases run in bfloat16", bf16_count);
     return CHECK_DONE();
 }
