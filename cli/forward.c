@@ -18,7 +18,8 @@ static const forward_group groups[] = {
     {"tokenizer", forward_tokenizer}, {"text_encoder", forward_text_encoder},
     {"unet", forward_unet},           {"vae", forward_vae},
     {"guidance", forward_guidance},   {"scheduler", forward_scheduler},
-    {"pipeline", forward_pipeline},   {"disperse", forward_disperse},
+    {"pipeline", forward_pipeline},   {"redilate", forward_redilate},
+    {"disperse", forward_disperse},
 };
 
 enum { GROUP_COUNT = sizeof groups / sizeof groups[0] };

@@ -31,6 +31,7 @@ vd_status forward_guidance(forward_case *c);
 vd_status forward_scheduler(forward_case *c);
 vd_status forward_pipeline(forward_case *c);
 vd_status forward_disperse(forward_case *c);
+vd_status forward_redilate(forward_case *c);
 
 /* FOLDER/relative; malloc'ed. NULL when out of memory (recorded as the error). */
 char *forward_path(const forward_case *c, const char *relative);
@@ -70,5 +71,11 @@ vd_status forward_refuse_settings(const forward_case *c, const char *const *keys
 /* A backend and an exec in the dtype asked for ("auto" is float32: parity is what this command is
  * for). */
 vd_status forward_open(const forward_case *c, vd_backend **be, vd_exec **x, vd_dtype *dtype);
+
+/* Takes device memory for `t` and puts `values` there (NULL: zeros). */
+vd_status forward_to_device(vd_backend *be, const float *values, vd_tensor *t);
+
+/* A device array as an output of the same shape. */
+vd_status forward_add_device(forward_case *c, vd_backend *be, const char *name, const vd_tensor *t);
 
 #endif

@@ -6,16 +6,16 @@
 #include "backend/ops.h"
 #include "cli/forward.h"
 #include "encode/vae.h"
+#include "unet3d/settings.h"
 #include "unet3d/unet3d.h"
 
-/* A host array on the device. */
-static vd_status to_device(vd_backend *be, const float *values, vd_tensor *t) {
+vd_status forward_to_device(vd_backend *be, const float *values, vd_tensor *t) {
     vd_status st = vd_backend_alloc(be, vd_tensor_bytes(t), &t->data);
     return st == VD_OK && values ? vd_backend_upload(be, t->data, values, vd_tensor_bytes(t)) : st;
 }
 
-/* A device array as an output of the same shape. */
-static vd_status add_device(forward_case *c, vd_backend *be, const char *name, const vd_tensor *t) {
+vd_status forward_add_device(forward_case *c, vd_backend *be, const char *name,
+                             const vd_tensor *t) {
     float *values = NULL;
     vd_status st = forward_floats((size_t)vd_tensor_elements(t), &values);
     if (st == VD_OK)
@@ -59,7 +59,27 @@ typedef struct unet_run {
     float *sample, *context, *timestep;
     double *t;
     vd_tensor sample_dev, context_dev, output_dev;
+    vd_settings *settings;
+    vd_method_plan *plan;
+    vd_unet_hooks hooks;
 } unet_run;
+
+/* The method's settings at the case's step, if it has any. */
+static vd_status read_method(forward_case *c, unet_run *u) {
+    enum { MAX_STEP = 1000 };
+    static const char *const others[] = {"step", NULL};
+    vd_status st = VD_OK;
+    int64_t step = 0;
+    if (vd_json_size(c->settings) == 0)
+        return VD_OK;
+    VD_TRY(vd_json_int(c->doc, c->settings, "step", 0, MAX_STEP, 0, &step));
+    VD_TRY(vd_settings_parse(c->doc, c->settings, others, c->name, &u->settings));
+    VD_TRY(vd_method_plan_create(u->settings, vd_unet_spatial_paths(u->unet), (int)step + 1,
+                                 &u->plan));
+    u->hooks.methods = vd_method_plan_at(u->plan, (int)step);
+done:
+    return st;
+}
 
 static vd_status read_unet_inputs(forward_case *c, unet_run *u, vd_tensor *t_shape) {
     vd_status st = VD_OK;
@@ -95,7 +115,7 @@ static vd_status run_unet(unet_run *u) {
     vd_status st = VD_OK;
     for (int dry = 1; dry >= 0; dry--) {
         VD_TRY(vd_unet_set_context(u->unet, u->x, &u->context_dev));
-        VD_TRY(vd_unet_forward(u->unet, u->x, &u->output_dev, &u->sample_dev, u->t, NULL));
+        VD_TRY(vd_unet_forward(u->unet, u->x, &u->output_dev, &u->sample_dev, u->t, &u->hooks));
         if (dry)
             VD_TRY(vd_exec_commit(u->x));
     }
@@ -114,20 +134,23 @@ vd_status forward_unet(forward_case *c) {
     VD_TRY(forward_component(c, "unet", &folder));
     VD_TRY(forward_open(c, &u.be, &u.x, &dtype));
     VD_TRY(vd_unet_open(u.be, folder, dtype, &u.unet));
+    VD_TRY(read_method(c, &u));
     VD_TRY(read_unet_inputs(c, &u, &t_shape));
     u.output_dev = u.sample_dev;
     u.output_dev.dim[1] = vd_unet_get_config(u.unet)->out_channels;
-    VD_TRY(to_device(u.be, u.sample, &u.sample_dev));
-    VD_TRY(to_device(u.be, u.context, &u.context_dev));
-    VD_TRY(to_device(u.be, NULL, &u.output_dev));
+    VD_TRY(forward_to_device(u.be, u.sample, &u.sample_dev));
+    VD_TRY(forward_to_device(u.be, u.context, &u.context_dev));
+    VD_TRY(forward_to_device(u.be, NULL, &u.output_dev));
     VD_TRY(run_unet(&u));
-    VD_TRY(add_device(c, u.be, "sample", &u.output_dev));
+    VD_TRY(forward_add_device(c, u.be, "sample", &u.output_dev));
 done:
     if (u.be) {
         vd_backend_free(u.be, u.sample_dev.data);
         vd_backend_free(u.be, u.context_dev.data);
         vd_backend_free(u.be, u.output_dev.data);
     }
+    vd_method_plan_destroy(u.plan);
+    vd_settings_destroy(u.settings);
     vd_exec_destroy(u.x);
     vd_unet_destroy(u.unet);
     vd_backend_close(u.be);
@@ -257,10 +280,10 @@ static vd_status vae_tensors(forward_case *c, vae_run *v, bool decode, const flo
     v->src = VD_VIEW(NULL, VD_F32, dim[0], dim[2], dim[3], channels);
     v->dst = VD_VIEW(NULL, VD_F32, dim[0], h, w, out_channels);
     v->out = VD_VIEW(NULL, VD_F32, dim[0], out_channels, h, w);
-    VD_TRY(to_device(v->be, values, &v->planes));
-    VD_TRY(to_device(v->be, NULL, &v->src));
-    VD_TRY(to_device(v->be, NULL, &v->dst));
-    VD_TRY(to_device(v->be, NULL, &v->out));
+    VD_TRY(forward_to_device(v->be, values, &v->planes));
+    VD_TRY(forward_to_device(v->be, NULL, &v->src));
+    VD_TRY(forward_to_device(v->be, NULL, &v->dst));
+    VD_TRY(forward_to_device(v->be, NULL, &v->out));
 done:
     return st;
 }
@@ -287,7 +310,7 @@ vd_status forward_vae(forward_case *c) {
     VD_TRY(vae_tensors(c, &v, decode, values));
     VD_TRY(run_vae(&v, decode));
     if (decode)
-        VD_TRY(add_device(c, v.be, "image", &v.out));
+        VD_TRY(forward_add_device(c, v.be, "image", &v.out));
     else
         VD_TRY(add_moments(c, &v));
 done:
