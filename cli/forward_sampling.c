@@ -5,6 +5,7 @@
 
 #include "cli/cli.h"
 #include "cli/forward.h"
+#include "unet3d/settings.h"
 #include "video/guidance.h"
 #include "video/model.h"
 #include "video/scheduler.h"
@@ -185,6 +186,7 @@ typedef struct pipeline_run {
     vd_render_request request;
     vd_scheduler_config config;
     bool has_config;
+    vd_settings *settings;
     float *latents_in, *noise;
     int64_t latent_dim[5];
     /* What the events gather. */
@@ -258,6 +260,22 @@ done:
     return st;
 }
 
+/* The method's settings, which a pipeline's case has among its others. */
+static vd_status read_settings(pipeline_run *p) {
+    enum { MAX_OTHERS = 48 };
+    const forward_case *c = p->c;
+    const char *others[MAX_OTHERS + 1] = {0};
+    int count = 0;
+    if (!vd_json_get(c->settings, "dilate"))
+        return VD_OK;
+    for (const vd_json_value *v = vd_json_first(c->settings); v && count < MAX_OTHERS;
+         v = vd_json_next(v))
+        others[count++] = vd_json_key(v);
+    vd_status st = vd_settings_parse(c->doc, c->settings, others, c->name, &p->settings);
+    p->request.settings = p->settings;
+    return st;
+}
+
 static vd_status read_request(pipeline_run *p, const vd_model *model) {
     vd_status st = VD_OK;
     forward_case *c = p->c;
@@ -266,6 +284,7 @@ static vd_status read_request(pipeline_run *p, const vd_model *model) {
     int64_t scale = vd_model_get_info(model)->latent_scale;
     const vd_json_value *scheduler = vd_json_get(c->settings, "scheduler");
     *r = vd_render_defaults(model);
+    VD_TRY(read_settings(p));
     VD_TRY(vd_json_text(c->doc, c->settings, "prompt", "", &r->prompt));
     VD_TRY(vd_json_text(c->doc, c->settings, "negative_prompt", NULL, &r->negative_prompt));
     VD_TRY(vd_json_int(c->doc, c->settings, "steps", 1, 1000, 50, &r->steps));
@@ -328,8 +347,8 @@ static vd_status add_results(pipeline_run *p) {
 }
 
 vd_status forward_pipeline(forward_case *c) {
-    static const char *const unknown[] = {"dilate", "ndcfg_dilate",    "disperse", "progressive",
-                                          "freeu",  "attention_scale", NULL};
+    static const char *const unknown[] = {"ndcfg_dilate", "disperse", "freeu", "attention_scale",
+                                          NULL};
     vd_status st = VD_OK;
     pipeline_run p = {.c = c};
     vd_model *model = NULL;
@@ -348,6 +367,7 @@ done:
     if (p.has_config)
         vd_scheduler_config_clear(&p.config);
     vd_model_close(model);
+    vd_settings_destroy(p.settings);
     free(p.latents_in);
     free(p.noise);
     free(p.context);

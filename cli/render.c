@@ -11,12 +11,13 @@
 #include "core/text.h"
 #include "encode/probe.h"
 #include "encode/sink.h"
+#include "unet3d/settings.h"
 #include "video/scheduler.h"
 #include "video/vidilate.h"
 
 typedef struct render_args {
     const char *model, *prompt, *negative_prompt, *scheduler, *backend, *dtype, *method;
-    const char *codec, *pix_fmt, *save_latents, *latents, *progress, *output, *from;
+    const char *codec, *pix_fmt, *save_latents, *latents, *progress, *output, *from, *settings;
     int64_t width, height, frames, steps, threads;
     double scale, fps, guidance, guidance_rescale, eta, crf;
     uint64_t seed;
@@ -33,7 +34,7 @@ static const char *const PROGRESS[] = {"auto", "bar", "json", "none", NULL};
 
 static const char SHIPPED_MODEL[] = "shapes";
 
-enum { OPTION_COUNT = 26 };
+enum { OPTION_COUNT = 27 };
 
 static void fill_options(render_args *a, cli_option options[OPTION_COUNT]) {
     const cli_option list[OPTION_COUNT] = {
@@ -65,6 +66,10 @@ static void fill_options(render_args *a, cli_option options[OPTION_COUNT]) {
          NULL},
         {"method", 0, CLI_CHOICE, &a->method, "NAME", "auto or direct: the plain network (auto)",
          METHODS, NULL},
+        {"settings", 0, CLI_TEXT, &a->settings, "FILE",
+         "layers to re-dilate, JSON: {\"dilate\": {\"mid_block\": 2}, \"dilate_tau\": 30, "
+         "\"progressive\": true}; overrides --method",
+         NULL, NULL},
         {"backend", 0, CLI_CHOICE, &a->backend, "NAME", "auto, cpu or cuda (auto)", BACKENDS, NULL},
         {"dtype", 0, CLI_CHOICE, &a->dtype, "TYPE", "auto, f32, bf16 or f16 (auto: the fastest)",
          DTYPES, NULL},
@@ -88,9 +93,10 @@ static void fill_options(render_args *a, cli_option options[OPTION_COUNT]) {
 /* ---- settings out of a rendered file ------------------------------------------------------- */
 
 static vd_status apply_member(cli_command *command, const vd_json *doc, const vd_json_value *v) {
-    /* What the file records about itself; --model is a folder, and only its name is known. */
-    static const char *const facts[] = {"model",   "model-hash",   "version",
-                                        "backend", "from-latents", NULL};
+    /* What the file records about itself; --model is a folder, and only its name is known. The
+     * settings are no option's text: read_settings takes them. */
+    static const char *const facts[] = {"model",        "model-hash", "version", "backend",
+                                        "from-latents", "settings",   NULL};
     const char *key = vd_json_key(v);
     char number[40];
     for (const char *const *fact = facts; *fact; fact++)
@@ -283,11 +289,23 @@ static vd_status fill_request(const render_args *a, const vd_model *model, vd_re
     return VD_OK;
 }
 
+/* From the file of --settings, or else those that the clip of --from was rendered with. */
+static vd_status read_settings(const render_args *a, const vd_json *clip, vd_settings **out) {
+    const vd_json_value *recorded = clip ? vd_json_get(vd_json_root(clip), "settings") : NULL;
+    *out = NULL;
+    if (a->settings)
+        return vd_settings_read(a->settings, out);
+    if (!recorded || strcmp(a->method, "direct") == 0)
+        return VD_OK;
+    return vd_settings_parse(clip, recorded, NULL, a->from, out);
+}
+
 static vd_status run(const render_args *a, const vd_json *clip) {
     vd_status st = VD_OK;
     vd_model *model = NULL;
     char *shipped = NULL;
     float *latents = NULL;
+    vd_settings *settings = NULL;
     char digest[VD_SHA256_HEX_BYTES];
     vd_render_request r;
     watcher w = {.save_path = a->save_latents, .request = &r};
@@ -299,6 +317,7 @@ static vd_status run(const render_args *a, const vd_json *clip) {
                                .step = a->save_latents ? on_step : NULL};
     double start_s = cli_now_s();
     cli_progress_init(&w.progress, a->progress);
+    VD_TRY(read_settings(a, clip, &settings));
     if (!a->model)
         VD_TRY(cli_shipped_model(&shipped));
     vd_model_options options = {.dir = a->model ? a->model : shipped,
@@ -308,6 +327,7 @@ static vd_status run(const render_args *a, const vd_json *clip) {
     VD_TRY(vd_model_open(&options, &model));
     w.info = vd_model_get_info(model);
     VD_TRY(fill_request(a, model, &r));
+    r.settings = settings;
     VD_TRY(vd_render_check(model, &r));
     VD_TRY(vd_output_check(&output, &r));
     if (clip)
@@ -328,6 +348,7 @@ done:
     cli_progress_end(&w.progress);
     free(w.latents);
     free(latents);
+    vd_settings_destroy(settings);
     vd_model_close(model);
     free(shipped);
     return st;

@@ -119,6 +119,27 @@ void vd_settings_destroy(vd_settings *s) {
     free(s);
 }
 
+void vd_settings_put(vd_json_writer *w, const char *key, const vd_settings *s) {
+    vd_json_begin_object(w, key);
+    vd_json_begin_object(w, "dilate");
+    for (size_t i = 0; i < s->dilate_count; i++) {
+        const vd_dilate_entry *entry = &s->dilate[i];
+        if (entry->factor.h == entry->factor.w) {
+            vd_json_put_double(w, entry->name, entry->factor.h);
+            continue;
+        }
+        vd_json_begin_array(w, entry->name);
+        vd_json_put_double(w, NULL, entry->factor.h);
+        vd_json_put_double(w, NULL, entry->factor.w);
+        vd_json_end(w);
+    }
+    vd_json_end(w);
+    if (s->dilate_tau != VD_ALL_STEPS)
+        vd_json_put_int(w, "dilate_tau", s->dilate_tau);
+    vd_json_put_bool(w, "progressive", s->progressive);
+    vd_json_end(w);
+}
+
 vd_status vd_settings_check_steps(const vd_settings *s, int steps) {
     if (s->dilate_tau != VD_ALL_STEPS && s->dilate_tau > steps)
         return vd_fail(VD_ERR_INPUT,

@@ -39,8 +39,11 @@ vd_status vd_settings_parse(const vd_json *doc, const vd_json_value *object,
                             const char *const *others, const char *origin, vd_settings **out);
 
 /* The same for a file that holds nothing else. */
-vd_status vd_settings_read(const char *path, vd_settings **out);
-void vd_settings_destroy(vd_settings *s);
+VD_API vd_status vd_settings_read(const char *path, vd_settings **out);
+VD_API void vd_settings_destroy(vd_settings *s);
+
+/* Writes an object that vd_settings_parse reads back the same. key: as in vd_json_begin_object. */
+void vd_settings_put(vd_json_writer *w, const char *key, const vd_settings *s);
 
 /* VD_ERR_INPUT if a window of steps is longer than a run of `steps` steps. */
 vd_status vd_settings_check_steps(const vd_settings *s, int steps);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "unet3d/settings.h"
 #include "video/guidance.h"
 #include "video/model.h"
 #include "video/noise.h"
@@ -116,6 +117,7 @@ done:
 typedef struct denoiser {
     vd_exec *x;
     vd_scheduler *scheduler;
+    vd_method_plan *plan; /* NULL: the plain network */
     vd_rng rng;
     void *sample_memory, *output_memory, *states_memory;
     vd_tensor sample, output, states; /* device; sample and output [branches, C, F, h, w] */
@@ -152,6 +154,7 @@ done:
 static void denoiser_free(vd_backend *be, denoiser *d) {
     vd_exec_destroy(d->x);
     vd_scheduler_destroy(d->scheduler);
+    vd_method_plan_destroy(d->plan);
     vd_backend_free(be, d->sample_memory);
     vd_backend_free(be, d->output_memory);
     vd_backend_free(be, d->states_memory);
@@ -194,12 +197,13 @@ static vd_status predict(const render *j, denoiser *d, int call) {
     float scale = (float)vd_scheduler_input_scale(d->scheduler, call);
     double timestep[2] = {vd_scheduler_timestep(d->scheduler, call), 0};
     timestep[1] = timestep[0];
+    const vd_unet_hooks hooks = {.methods = d->plan ? vd_method_plan_at(d->plan, call) : NULL};
     size_t bytes = j->count * sizeof(float);
     for (size_t i = 0; i < j->count; i++)
         d->input[i] = j->latents[i] * scale;
     for (int b = 0; b < j->branches; b++)
         VD_TRY(vd_backend_upload(be, (char *)d->sample.data + (size_t)b * bytes, d->input, bytes));
-    VD_TRY(vd_unet_forward(j->m->unet, d->x, &d->output, &d->sample, timestep, NULL));
+    VD_TRY(vd_unet_forward(j->m->unet, d->x, &d->output, &d->sample, timestep, &hooks));
     VD_TRY(vd_backend_download(be, d->prediction, d->output.data, (size_t)j->branches * bytes));
     if (j->branches == 2) {
         const float *uncond = d->prediction, *text = d->prediction + j->count;
@@ -246,20 +250,36 @@ done:
     return st;
 }
 
+/* Dry forwards with each table of the settings, and then the memory for the largest. */
+static vd_status plan_memory(const render *j, denoiser *d) {
+    vd_status st = VD_OK;
+    vd_unet *unet = j->m->unet;
+    const double timestep[2] = {0, 0};
+    int calls = vd_scheduler_calls(d->scheduler);
+    if (j->r->settings)
+        VD_TRY(vd_method_plan_create(j->r->settings, vd_unet_spatial_paths(unet), calls, &d->plan));
+    VD_TRY(vd_unet_set_context(unet, d->x, &d->states));
+    int tables = d->plan ? vd_method_plan_table_count(d->plan) : 1;
+    for (int i = 0; i < tables; i++) {
+        const vd_unet_hooks hooks = {.methods = d->plan ? vd_method_plan_table(d->plan, i) : NULL};
+        VD_TRY(vd_unet_forward(unet, d->x, &d->output, &d->sample, timestep, &hooks));
+    }
+    VD_TRY(vd_exec_commit(d->x));
+    VD_TRY(vd_unet_set_context(unet, d->x, &d->states));
+done:
+    return st;
+}
+
 static vd_status denoise(render *j) {
     vd_status st = VD_OK;
     denoiser d = {0};
-    double timestep[2] = {0, 0};
     VD_TRY(make_scheduler(j, &d.scheduler));
     VD_TRY(host_floats(j->count, &j->latents));
     start_latents(j, &d);
     VD_TRY(vd_model_need_unet(j->m));
     VD_TRY(exec_for(j, j->m->dtype, &d.x));
     VD_TRY(denoiser_memory(j, &d));
-    VD_TRY(vd_unet_set_context(j->m->unet, d.x, &d.states));
-    VD_TRY(vd_unet_forward(j->m->unet, d.x, &d.output, &d.sample, timestep, NULL));
-    VD_TRY(vd_exec_commit(d.x));
-    VD_TRY(vd_unet_set_context(j->m->unet, d.x, &d.states));
+    VD_TRY(plan_memory(j, &d));
     VD_TRY(loop(j, &d));
 done:
     denoiser_free(j->m->be, &d);

@@ -8,6 +8,7 @@
 #include "core/json.h"
 #include "core/text.h"
 #include "encode/sink.h"
+#include "unet3d/settings.h"
 #include "video/model.h"
 #include "video/pipeline.h"
 
@@ -76,6 +77,8 @@ vd_status vd_render_check(const vd_model *model, const vd_render_request *r) {
     VD_TRY(check_number("guidance", r->guidance, 0, 1000));
     VD_TRY(check_number("guidance-rescale", r->guidance_rescale, 0, 1));
     VD_TRY(check_number("eta", r->eta, 0, 1));
+    if (r->settings)
+        VD_TRY(vd_settings_check_steps(r->settings, (int)r->steps));
     if (!r->scheduler_config) {
         vd_scheduler_config config;
         vd_scheduler *scheduler = NULL;
@@ -134,6 +137,8 @@ vd_status vd_request_describe(vd_model *model, const vd_render_request *r, const
     vd_json_put_string(w, "seed", seed);
     if (r->scheduler)
         vd_json_put_string(w, "scheduler", r->scheduler);
+    if (r->settings)
+        vd_settings_put(w, "settings", r->settings);
     if (o->codec)
         vd_json_put_string(w, "codec", o->codec);
     if (o->pix_fmt)

@@ -165,7 +165,32 @@ static void test_file(void) {
     remove(path);
 }
 
+/* What is written reads back the same. */
+static void test_round_trip(void) {
+    static const char *const texts[] = {
+        "{\"dilate\":{\"mid_block\":2.5,\"down_blocks.0\":[1.5,1.1]},\"dilate_tau\":6,"
+        "\"progressive\":true}",
+        "{\"dilate\":{\"mid_block\":2},\"progressive\":false}",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        vd_settings *s = NULL;
+        vd_json_writer *w = NULL;
+        char *text = NULL;
+        CHECK_OK(parse(texts[i], &s));
+        CHECK_OK(vd_json_writer_create(&w));
+        if (s != NULL && w != NULL) {
+            vd_settings_put(w, NULL, s);
+            CHECK_OK(vd_json_writer_finish(w, false, &text));
+            CHECK_MSG(text != NULL && strcmp(text, texts[i]) == 0, "%s", text);
+        }
+        free(text);
+        vd_json_writer_destroy(w);
+        vd_settings_destroy(s);
+    }
+}
+
 int main(void) {
+    test_round_trip();
     test_refusals();
     test_names();
     test_progressive();
