@@ -18,7 +18,7 @@
  * re-dilated it rounds down. */
 typedef struct vd_spatial_conv {
     vd_path path;
-    int index; /* in vd_unet_spatial_paths */
+    int index; /* in vd_spatial_paths */
     vd_conv_layer conv;
     int stride;
 } vd_spatial_conv;

@@ -1,5 +1,6 @@
 #include "unet3d/config.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const char class_name[] = "UNet3DConditionModel";
@@ -234,4 +235,46 @@ vd_status vd_unet_config_read(const char *path, vd_unet_config *out) {
         st = vd_unet_config_parse(doc, out);
     vd_json_destroy(doc);
     return st;
+}
+
+/* ---- the convolutions that settings may name ------------------------------------------------ */
+
+static void add_path(vd_spatial_paths *p, vd_path path) {
+    p->text[p->count] = path;
+    p->list[p->count] = p->text[p->count].text;
+    p->count++;
+}
+
+static void add_block(vd_spatial_paths *p, const char *block, int resnets, const char *sampler) {
+    for (int i = 0; i < resnets; i++)
+        for (int k = 1; k <= 2; k++)
+            add_path(p, vd_path_join(block, "resnets.%d.conv%d", i, k));
+    if (sampler != NULL)
+        add_path(p, vd_path_join(block, "%s.0.conv", sampler));
+}
+
+vd_status vd_spatial_paths_of(const vd_unet_config *c, vd_spatial_paths *out) {
+    enum { MID_RESNETS = 2, MID_PATHS = 2 * MID_RESNETS };
+    const int last = c->levels - 1, layers = c->layers_per_block;
+    const size_t most = (size_t)c->levels * (4 * (size_t)layers + 4) + MID_PATHS;
+    *out = (vd_spatial_paths){.text = calloc(most, sizeof *out->text),
+                              .list = calloc(most + 1, sizeof *out->list)};
+    if (out->text == NULL || out->list == NULL) {
+        vd_spatial_paths_free(out);
+        return vd_fail(VD_ERR_MEMORY, "no memory for the list of convolutions");
+    }
+    for (int i = 0; i <= last; i++)
+        add_block(out, vd_path_join("down_blocks", "%d", i).text, layers,
+                  i < last ? "downsamplers" : NULL);
+    add_block(out, "mid_block", MID_RESNETS, NULL);
+    for (int i = 0; i <= last; i++)
+        add_block(out, vd_path_join("up_blocks", "%d", i).text, layers + 1,
+                  i < last ? "upsamplers" : NULL);
+    return VD_OK;
+}
+
+void vd_spatial_paths_free(vd_spatial_paths *paths) {
+    free(paths->text);
+    free(paths->list);
+    *paths = (vd_spatial_paths){0};
 }

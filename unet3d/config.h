@@ -3,6 +3,7 @@
 #define VD_UNET3D_CONFIG_H
 
 #include "core/json.h"
+#include "temporal/path.h"
 
 enum { VD_UNET_MAX_LEVELS = 16 };
 
@@ -27,5 +28,17 @@ vd_status vd_unet_config_parse(const vd_json *doc, vd_unet_config *out);
 
 /* The same for a file. */
 vd_status vd_unet_config_read(const char *path, vd_unet_config *out);
+
+/* The convolutions that settings may name, in the order of computation: both 3x3 convolutions of
+ * each resnet, and those of the downsamplers and upsamplers. */
+typedef struct vd_spatial_paths {
+    vd_path *text;
+    const char **list; /* of the texts; NULL-terminated */
+    size_t count;
+} vd_spatial_paths;
+
+/* VD_ERR_MEMORY. vd_spatial_paths_free accepts a zeroed one. */
+vd_status vd_spatial_paths_of(const vd_unet_config *c, vd_spatial_paths *out);
+void vd_spatial_paths_free(vd_spatial_paths *paths);
 
 #endif

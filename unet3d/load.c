@@ -85,30 +85,18 @@ done:
     return st;
 }
 
-static void add_spatial(vd_unet *u, int *count, vd_spatial_conv *conv) {
-    conv->index = *count;
-    u->spatial_paths[(*count)++] = conv->path.text;
-}
-
-/* Numbers the convolutions that settings may name. */
-static vd_status number_spatials(vd_unet *u) {
-    size_t most = 1;
-    int count = 0;
-    for (int b = 0; b < u->block_count; b++)
-        most += 2 * (size_t)u->blocks[b].layer_count + 1;
-    u->spatial_paths = calloc(most, sizeof *u->spatial_paths);
-    if (u->spatial_paths == NULL)
-        return vd_fail(VD_ERR_MEMORY, "no memory for the list of convolutions");
+/* Numbers the convolutions that settings may name, in the order of vd_spatial_paths. */
+static void number_spatials(vd_unet *u) {
+    int next = 0;
     for (int b = 0; b < u->block_count; b++) {
         vd_unet_block *block = &u->blocks[b];
         for (int i = 0; i < block->layer_count; i++) {
-            add_spatial(u, &count, &block->layers[i].resnet.conv1);
-            add_spatial(u, &count, &block->layers[i].resnet.conv2);
+            block->layers[i].resnet.conv1.index = next++;
+            block->layers[i].resnet.conv2.index = next++;
         }
         if (block->has_sampler)
-            add_spatial(u, &count, &block->sampler);
+            block->sampler.index = next++;
     }
-    return VD_OK;
 }
 
 static vd_status allocate(vd_unet *u) {
@@ -145,7 +133,8 @@ vd_status vd_unet_open(vd_backend *be, const char *dir, vd_dtype dtype, vd_unet 
     VD_TRY(vd_checkpoint_open(dir, "diffusion_pytorch_model", &u->ck));
     const vd_loader loader = {.be = be, .ck = u->ck, .dtype = dtype};
     VD_TRY(load_layers(&loader, u));
-    VD_TRY(number_spatials(u));
+    VD_TRY(vd_spatial_paths_of(&u->config, &u->spatial_paths));
+    number_spatials(u);
     *out = u;
     u = NULL;
 done:
@@ -168,7 +157,7 @@ void vd_unet_destroy(vd_unet *u) {
     vd_backend_free(u->be, u->context);
     vd_checkpoint_destroy(u->ck);
     free(u->blocks);
-    free(u->spatial_paths);
+    vd_spatial_paths_free(&u->spatial_paths);
     free(u->skips.items);
     free(u->sinusoids);
     free(u);

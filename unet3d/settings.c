@@ -247,9 +247,16 @@ static vd_status unknown_name(const vd_settings *s, const char *name, const char
                    s->origin, name, paths[0]);
 }
 
-/* Every name covers a layer, no layer is covered twice. */
-static vd_status check_names(const vd_settings *s, const char *const *paths, size_t layers) {
+static size_t count_paths(const char *const *paths) {
+    size_t count = 0;
+    while (paths[count] != NULL)
+        count++;
+    return count;
+}
+
+vd_status vd_settings_check_names(const vd_settings *s, const char *const *paths) {
     vd_status st = VD_OK;
+    const size_t layers = count_paths(paths);
     const char **named_by = calloc(layers + 1, sizeof *named_by);
     if (named_by == NULL)
         return no_memory();
@@ -320,15 +327,14 @@ vd_status vd_method_plan_create(const vd_settings *s, const char *const *paths, 
     *out = NULL;
     if (plan == NULL)
         return no_memory();
-    while (paths[plan->layers] != NULL)
-        plan->layers++;
+    plan->layers = count_paths(paths);
     plan->table_of_step = calloc((size_t)steps + 1, sizeof *plan->table_of_step);
     plan->tables = calloc(((size_t)steps + 1) * (plan->layers + 1), sizeof *plan->tables);
     if (plan->table_of_step == NULL || plan->tables == NULL) {
         st = no_memory();
         goto done;
     }
-    VD_TRY(check_names(s, paths, plan->layers));
+    VD_TRY(vd_settings_check_names(s, paths));
     for (int i = 0; i < steps; i++)
         add_step(plan, s, paths, i);
     *out = plan;

@@ -45,6 +45,10 @@ VD_API void vd_settings_destroy(vd_settings *s);
 /* Writes an object that vd_settings_parse reads back the same. key: as in vd_json_begin_object. */
 void vd_settings_put(vd_json_writer *w, const char *key, const vd_settings *s);
 
+/* paths: the layers that may be named, NULL-terminated. VD_ERR_INPUT for a name that is none of
+ * them nor a prefix (it says why, or suggests the nearest), or two names that cover one layer. */
+vd_status vd_settings_check_names(const vd_settings *s, const char *const *paths);
+
 /* VD_ERR_INPUT if a window of steps is longer than a run of `steps` steps. */
 vd_status vd_settings_check_steps(const vd_settings *s, int steps);
 
@@ -59,9 +63,7 @@ vd_layer_method vd_settings_at(const vd_settings *s, const char *path, int step)
  * with the same table share it. */
 typedef struct vd_method_plan vd_method_plan;
 
-/* paths: the layers that may be named, NULL-terminated; tables have their order. VD_ERR_INPUT for
- * a name that is none of them nor a prefix (it says why, or suggests the nearest), or two names
- * that cover one layer. Borrows nothing. */
+/* Tables have the order of `paths`. VD_ERR_INPUT: see vd_settings_check_names. Borrows nothing. */
 vd_status vd_method_plan_create(const vd_settings *s, const char *const *paths, int steps,
                                 vd_method_plan **out);
 void vd_method_plan_destroy(vd_method_plan *plan);

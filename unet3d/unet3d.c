@@ -14,7 +14,7 @@ const vd_checkpoint *vd_unet_checkpoint(const vd_unet *u) {
 }
 
 const char *const *vd_unet_spatial_paths(const vd_unet *u) {
-    return u->spatial_paths;
+    return u->spatial_paths.list;
 }
 
 /* ---- text ----------------------------------------------------------------------------------- */

@@ -16,7 +16,7 @@ struct vd_unet {
     vd_norm_layer norm_out;
     vd_unet_block *blocks; /* down blocks, middle block, up blocks, in the order of computation */
     int block_count;
-    const char **spatial_paths; /* of the layers' own; NULL-terminated */
+    vd_spatial_paths spatial_paths;
 
     void *context; /* keys and values of the text, for all layers; device memory */
     size_t context_bytes;

@@ -63,6 +63,17 @@ static vd_status check_text(const char *name, const char *text) {
     return VD_OK;
 }
 
+static vd_status check_settings(const vd_model *model, const vd_render_request *r) {
+    vd_status st = VD_OK;
+    vd_spatial_paths paths = {0};
+    VD_TRY(vd_settings_check_steps(r->settings, (int)r->steps));
+    VD_TRY(vd_spatial_paths_of(&model->unet_config, &paths));
+    VD_TRY(vd_settings_check_names(r->settings, paths.list));
+done:
+    vd_spatial_paths_free(&paths);
+    return st;
+}
+
 vd_status vd_render_check(const vd_model *model, const vd_render_request *r) {
     vd_status st = VD_OK;
     if (!r->prompt)
@@ -78,7 +89,7 @@ vd_status vd_render_check(const vd_model *model, const vd_render_request *r) {
     VD_TRY(check_number("guidance-rescale", r->guidance_rescale, 0, 1));
     VD_TRY(check_number("eta", r->eta, 0, 1));
     if (r->settings)
-        VD_TRY(vd_settings_check_steps(r->settings, (int)r->steps));
+        VD_TRY(check_settings(model, r));
     if (!r->scheduler_config) {
         vd_scheduler_config config;
         vd_scheduler *scheduler = NULL;

@@ -80,7 +80,8 @@ typedef struct vd_render_request {
     const char *scheduler; /* "ddim", "dpmpp2m", ... (video/scheduler.h); NULL: the folder's */
     /* Instead of the folder's scheduler config; NULL for that. */
     const struct vd_scheduler_config *scheduler_config;
-    /* Which layers to re-dilate, and when (unet3d/settings.h); borrowed; NULL: the plain network. */
+    /* Which layers to re-dilate, and when (unet3d/settings.h); borrowed; NULL: the plain network.
+     */
     const struct vd_settings *settings;
     /* Start from these instead of noise, before init_noise_sigma: [1, C, frames, h, w]; or NULL. */
     const float *latents;
@@ -92,8 +93,8 @@ typedef struct vd_render_request {
 /* The model's own size and scheduler, 50 steps, guidance 7.5, eta 0, seed 0; no prompt yet. */
 VD_API vd_render_request vd_render_defaults(const vd_model *model);
 
-/* VD_ERR_USAGE: says which value cannot be, and what is allowed. VD_ERR_INPUT: the settings do not
- * go with the steps; that they name layers which the model has is found when it is loaded. */
+/* VD_ERR_USAGE: says which value cannot be, and what is allowed. VD_ERR_INPUT: the settings name
+ * layers that the model has not, or more steps than there are. */
 VD_API vd_status vd_render_check(const vd_model *model, const vd_render_request *request);
 
 /* Denoising ends, and its network is released, before decoding begins. */

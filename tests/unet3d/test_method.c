@@ -65,6 +65,18 @@ static void test_paths(const unet_run *run) {
     CHECK(count == 50 && samplers == 6);
     if (count != 50)
         return;
+    /* What the forward looks up by index is the layer of that name. */
+    for (int b = 0; b < run->u->block_count; b++) {
+        const vd_unet_block *block = &run->u->blocks[b];
+        for (int i = 0; i <= block->layer_count; i++) {
+            const vd_resnet *resnet = i < block->layer_count ? &block->layers[i].resnet : NULL;
+            const vd_spatial_conv *conv[2] = {resnet ? &resnet->conv1 : &block->sampler,
+                                              resnet ? &resnet->conv2 : &block->sampler};
+            for (int k = 0; k < 2 && (resnet || block->has_sampler); k++)
+                CHECK_MSG(strcmp(conv[k]->path.text, paths[conv[k]->index]) == 0, "%s",
+                          conv[k]->path.text);
+        }
+    }
     CHECK(strcmp(paths[0], "down_blocks.0.resnets.0.conv1") == 0);
     CHECK(strcmp(paths[count - 1], "up_blocks.3.resnets.2.conv2") == 0);
 }
