@@ -55,11 +55,12 @@ void ref_conv2d(double *dst, const float *src, const float *weight, const float 
 
 void ref_linear(double *dst, const float *src, const float *weight, const float *bias,
                 const float *residual, int64_t rows, int64_t in, int64_t out, vd_activation act) {
-    const int64_t columns = act == VD_ACT_GEGLU ? out / 2 : out;
+    const int halves = act == VD_ACT_GEGLU ? 2 : 1;
+    const int64_t columns = out / halves;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c++) {
             double v[2] = {0, 0}; /* a, and with GEGLU its gate */
-            for (int64_t half = 0; half < out / columns; half++) {
+            for (int half = 0; half < halves; half++) {
                 const int64_t o = c + half * columns;
                 for (int64_t i = 0; i < in; i++)
                     v[half] += (double)src[r * in + i] * (double)weight[o * in + i];

@@ -33,6 +33,7 @@ uint8_t *media_run(size_t *bytes, const char *format, ...) {
     size_t used = 0, room = 1 << 16;
     va_list arguments;
     va_start(arguments, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start stands right above */
     int length = vsnprintf(command, sizeof command, format, arguments);
     va_end(arguments);
     *bytes = 0;
