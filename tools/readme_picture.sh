@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 row=0
 while read -r seed prompt; do
     "$program" render --prompt "$prompt" --seed "$seed" -o "$work/f%02d.png"
-    ffmpeg -v error -y -i "$work/f%02d.png" \
+    ffmpeg -nostdin -v error -y -i "$work/f%02d.png" \
         -vf "scale=96:96:flags=neighbor,tile=8x1:margin=2:padding=4:color=0x808080" \
         -frames:v 1 "$work/row$row.png"
     row=$((row + 1))
@@ -21,5 +21,5 @@ done <<'PROMPTS'
 4 a purple ring moving left on a white background
 PROMPTS
 mkdir -p docs
-ffmpeg -v error -y -i "$work/row%d.png" -vf "tile=1x$row" -frames:v 1 docs/shapes.png
+ffmpeg -nostdin -v error -y -i "$work/row%d.png" -vf "tile=1x$row" -frames:v 1 docs/shapes.png
 echo "docs/shapes.png"

@@ -99,3 +99,12 @@ def clip(spec, rng, frames=8, size=64):
     x, y, r = track(m, frames, rng)
     rgb = np.clip(np.array(COLOURS[c]) + rng.uniform(-0.03, 0.03, 3), 0.0, 1.0)
     return draw(s, rgb, x, y, r, BACKGROUNDS[b], rng.uniform(-0.05, 0.05), size)
+
+
+def still(rng, size=64):
+    """One picture: a random moment of a random clip, (size, size, 3)."""
+    c, s, m, b = ALL[int(rng.integers(len(ALL)))]
+    x, y, r = track(m, 8, rng)
+    k = int(rng.integers(8))
+    rgb = np.clip(np.array(COLOURS[c]) + rng.uniform(-0.03, 0.03, 3), 0.0, 1.0)
+    return draw(s, rgb, x[k:k + 1], y[k:k + 1], r[k:k + 1], BACKGROUNDS[b], rng.uniform(-0.05, 0.05), size)[0]
