@@ -9,10 +9,6 @@ const vd_unet_config *vd_unet_get_config(const vd_unet *u) {
     return &u->config;
 }
 
-const vd_checkpoint *vd_unet_checkpoint(const vd_unet *u) {
-    return u->ck;
-}
-
 const char *const *vd_unet_spatial_paths(const vd_unet *u) {
     return u->spatial_paths.list;
 }

@@ -44,9 +44,6 @@ void vd_unet_destroy(vd_unet *u);
 
 const vd_unet_config *vd_unet_get_config(const vd_unet *u);
 
-/* The weights' files, for the model's identity. */
-const vd_checkpoint *vd_unet_checkpoint(const vd_unet *u);
-
 /* vd_spatial_paths_of the config: NULL-terminated, borrowed from the UNet. vd_unet_hooks.methods
  * has an entry for each. */
 const char *const *vd_unet_spatial_paths(const vd_unet *u);

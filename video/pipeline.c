@@ -299,11 +299,11 @@ typedef struct decoder {
 } decoder;
 
 /* Latents as the autoencoder wants them: channels-last, divided by the scaling factor. */
-static vd_status prepare_latents(const render *j, decoder *d, void *device) {
+static vd_status prepare_latents(const render *j, decoder *d) {
     vd_status st = VD_OK;
     double factor = 1 / j->m->vae_config.scaling_factor;
     vd_tensor channels_last =
-        VD_VIEW(device, VD_F32, 1, j->r->frames * j->pixels, j->m->info.latent_channels);
+        VD_VIEW(d->latents.data, VD_F32, 1, j->r->frames * j->pixels, j->m->info.latent_channels);
     const vd_tensor *source = &d->planes;
     VD_TRY(vd_combine(d->x, &d->planes, 1, &factor, &source));
     VD_TRY(vd_transpose(d->x, &channels_last, &d->planes));
@@ -347,10 +347,10 @@ static vd_status decode(render *j) {
     VD_TRY(vd_model_need_vae(j->m));
     VD_TRY(exec_for(j, j->m->dtype, &d.x));
     VD_TRY(decoder_memory(j, &d));
-    VD_TRY(prepare_latents(j, &d, d.latents.data));
+    VD_TRY(prepare_latents(j, &d));
     VD_TRY(decode_frame(j, &d, 0));
     VD_TRY(vd_exec_commit(d.x));
-    VD_TRY(prepare_latents(j, &d, d.latents.data));
+    VD_TRY(prepare_latents(j, &d));
     for (int64_t f = 0; f < j->r->frames; f++) {
         VD_TRY(check_stop(j));
         VD_TRY(decode_frame(j, &d, f));

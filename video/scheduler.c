@@ -66,6 +66,22 @@ vd_prediction_mix vd_prediction_split(vd_prediction prediction, double alpha, do
     return (vd_prediction_mix){0, 1, 1 / sigma, -alpha / sigma};
 }
 
+vd_scheduler_op *vd_plan_from_x0(vd_scheduler *s, int i, vd_prediction_mix mix, double weight) {
+    if (!s->config.clip_sample) {
+        vd_scheduler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
+        vd_plan_term(s, i, op, VD_SCHEDULER_SAMPLE, weight * mix.x0_sample);
+        vd_plan_term(s, i, op, VD_SCHEDULER_OUTPUT, weight * mix.x0_output);
+        return op;
+    }
+    vd_scheduler_op *x0 = vd_plan_op(s, i, VD_SCHEDULER_HISTORY);
+    vd_plan_term(s, i, x0, VD_SCHEDULER_SAMPLE, mix.x0_sample);
+    vd_plan_term(s, i, x0, VD_SCHEDULER_OUTPUT, mix.x0_output);
+    x0->clamp = s->config.clip_sample_range;
+    vd_scheduler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
+    vd_plan_term(s, i, op, VD_SCHEDULER_HISTORY, weight);
+    return op;
+}
+
 /* ---- life ---- */
 
 static vd_status check_request(const vd_scheduler_config *config, int steps, double eta,

@@ -2,8 +2,6 @@
 
 #include "video/scheduler_impl.h"
 
-enum { X0 = VD_SCHEDULER_HISTORY };
-
 vd_status vd_ddim_lay_out(vd_scheduler *s) {
     vd_status st = vd_alloc_timesteps(s, s->steps);
     if (st != VD_OK)
@@ -22,20 +20,7 @@ void vd_ddim_plan(vd_scheduler *s, int i) {
     double direction = sqrt(fmax(1 - to - variance, 0));
     double x0_weight = sqrt(to);
 
-    vd_scheduler_op *x0 = NULL;
-    if (s->config.clip_sample) {
-        x0 = vd_plan_op(s, i, X0);
-        vd_plan_term(s, i, x0, VD_SCHEDULER_SAMPLE, mix.x0_sample);
-        vd_plan_term(s, i, x0, VD_SCHEDULER_OUTPUT, mix.x0_output);
-        x0->clamp = s->config.clip_sample_range;
-    }
-    vd_scheduler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
-    if (x0 != NULL) {
-        vd_plan_term(s, i, op, X0, x0_weight);
-    } else {
-        vd_plan_term(s, i, op, VD_SCHEDULER_SAMPLE, x0_weight * mix.x0_sample);
-        vd_plan_term(s, i, op, VD_SCHEDULER_OUTPUT, x0_weight * mix.x0_output);
-    }
+    vd_scheduler_op *op = vd_plan_from_x0(s, i, mix, x0_weight);
     vd_plan_term(s, i, op, VD_SCHEDULER_SAMPLE, direction * mix.eps_sample);
     vd_plan_term(s, i, op, VD_SCHEDULER_OUTPUT, direction * mix.eps_output);
     vd_plan_term(s, i, op, VD_SCHEDULER_NOISE, sqrt(fmax(variance, 0)));

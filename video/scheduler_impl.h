@@ -68,6 +68,10 @@ typedef struct vd_prediction_mix {
 } vd_prediction_mix;
 vd_prediction_mix vd_prediction_split(vd_prediction prediction, double alpha, double sigma);
 
+/* Appends "sample = weight * x0" to call i; with clip_sample, x0 is clipped first, in the first
+ * history buffer. */
+vd_scheduler_op *vd_plan_from_x0(vd_scheduler *s, int i, vd_prediction_mix mix, double weight);
+
 /* Allocates `calls` timesteps. */
 vd_status vd_alloc_timesteps(vd_scheduler *s, int calls);
 

@@ -2,8 +2,6 @@
 
 #include "video/scheduler_impl.h"
 
-enum { X0 = VD_SCHEDULER_HISTORY };
-
 vd_status vd_lcm_lay_out(vd_scheduler *s) {
     int original = s->config.original_inference_steps;
     if (s->steps > original)
@@ -34,20 +32,7 @@ void vd_lcm_plan(vd_scheduler *s, int i) {
         skip *= sqrt(to);
         noise = sqrt(1 - to);
     }
-    vd_scheduler_op *x0 = NULL;
-    if (s->config.clip_sample) {
-        x0 = vd_plan_op(s, i, X0);
-        vd_plan_term(s, i, x0, VD_SCHEDULER_SAMPLE, mix.x0_sample);
-        vd_plan_term(s, i, x0, VD_SCHEDULER_OUTPUT, mix.x0_output);
-        x0->clamp = s->config.clip_sample_range;
-    }
-    vd_scheduler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
-    if (x0 != NULL) {
-        vd_plan_term(s, i, op, X0, weight);
-    } else {
-        vd_plan_term(s, i, op, VD_SCHEDULER_SAMPLE, weight * mix.x0_sample);
-        vd_plan_term(s, i, op, VD_SCHEDULER_OUTPUT, weight * mix.x0_output);
-    }
+    vd_scheduler_op *op = vd_plan_from_x0(s, i, mix, weight);
     vd_plan_term(s, i, op, VD_SCHEDULER_SAMPLE, skip);
     vd_plan_term(s, i, op, VD_SCHEDULER_NOISE, noise);
 }
