@@ -1,0 +1,32 @@
+#include "video/stage.h"
+
+#include <stdlib.h>
+
+#include "core/memory.h"
+
+vd_status vd_stage_report(const vd_render_job *j, vd_stage stage, int64_t done, int64_t total) {
+    vd_progress p = {stage, done, total};
+    return j->ev->progress ? j->ev->progress(j->ev->user, &p) : VD_OK;
+}
+
+vd_status vd_stage_check_stop(const vd_render_job *j) {
+    if (j->ev->should_stop && j->ev->should_stop(j->ev->user))
+        return vd_fail(VD_ERR_INTERRUPTED, "interrupted");
+    return VD_OK;
+}
+
+vd_status vd_stage_exec(const vd_render_job *j, vd_dtype dtype, vd_exec **out) {
+    vd_status st = vd_exec_create(j->m->be, dtype, out);
+    if (st == VD_OK)
+        vd_exec_set_interrupt(*out, j->ev->should_stop, j->ev->user);
+    return st;
+}
+
+vd_status vd_stage_floats(size_t count, float **out) {
+    *out = NULL;
+    vd_status st = vd_memory_check(count * sizeof **out, "the latents");
+    if (st != VD_OK)
+        return st;
+    *out = malloc(count * sizeof **out);
+    return *out ? VD_OK : vd_fail(VD_ERR_MEMORY, "no memory for %zu values", count);
+}

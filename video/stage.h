@@ -1,0 +1,39 @@
+/* The three stages of a render and what they share. Each loads its network, plans its memory with a
+ * dry pass, and lets go of both before the next begins. Included by video/ only. */
+#ifndef VD_VIDEO_STAGE_H
+#define VD_VIDEO_STAGE_H
+
+#include "video/model.h"
+
+typedef struct vd_render_job {
+    vd_model *m;
+    const vd_render_request *r;
+    const vd_render_events *ev;
+    int64_t h, w, pixels; /* of a latent frame */
+    size_t count;         /* latent values: channels * frames * pixels */
+    int branches;         /* 2 with guidance: negative, prompt */
+    float *context;       /* host [branches, tokens, width]; from vd_stage_text */
+    int64_t tokens, width;
+    float *latents; /* host [1, channels, frames, h, w]; from vd_stage_denoise */
+    vd_status (*consume)(void *user, const uint8_t *rgb);
+    void *consume_user;
+} vd_render_job;
+
+/* Each fills its member of the job, or passes frames to the job's consumer and events. */
+vd_status vd_stage_text(vd_render_job *j);
+vd_status vd_stage_denoise(vd_render_job *j);
+vd_status vd_stage_decode(vd_render_job *j);
+
+/* Tells the progress event, if there is one. */
+vd_status vd_stage_report(const vd_render_job *j, vd_stage stage, int64_t done, int64_t total);
+
+/* VD_ERR_INTERRUPTED when the events say that the render should stop. */
+vd_status vd_stage_check_stop(const vd_render_job *j);
+
+/* An exec on the model's device that asks the events whether to stop. */
+vd_status vd_stage_exec(const vd_render_job *j, vd_dtype dtype, vd_exec **out);
+
+/* Host memory for `count` floats, freed with free(). */
+vd_status vd_stage_floats(size_t count, float **out);
+
+#endif

@@ -1,0 +1,88 @@
+/* Latents -> frames, one at a time. */
+#include <stdlib.h>
+
+#include "backend/ops.h"
+#include "video/stage.h"
+
+typedef struct decoder {
+    vd_exec *x;
+    void *latents_memory, *picture_memory;
+    vd_tensor planes, latents; /* device: [1, C, F*h*w] and, channels-last, [F*h*w, C] */
+    vd_tensor picture;         /* device: [1, H, W, 3] */
+    float *image;              /* host, one frame */
+    uint8_t *rgb;
+} decoder;
+
+/* Latents as the autoencoder wants them: channels-last, divided by the scaling factor. */
+static vd_status prepare_latents(const vd_render_job *j, decoder *d) {
+    vd_status st = VD_OK;
+    double factor = 1 / j->m->vae_config.scaling_factor;
+    vd_tensor channels_last =
+        VD_VIEW(d->latents.data, VD_F32, 1, j->r->frames * j->pixels, j->m->info.latent_channels);
+    const vd_tensor *source = &d->planes;
+    VD_TRY(vd_combine(d->x, &d->planes, 1, &factor, &source));
+    VD_TRY(vd_transpose(d->x, &channels_last, &d->planes));
+done:
+    return st;
+}
+
+static vd_status decode_frame(const vd_render_job *j, decoder *d, int64_t index) {
+    int64_t c = j->m->info.latent_channels;
+    float *first = (float *)d->latents.data + index * j->pixels * c;
+    vd_tensor frame = VD_VIEW(first, VD_F32, 1, j->h, j->w, c);
+    return vd_vae_decode(j->m->vae, d->x, &d->picture, &frame);
+}
+
+static vd_status decoder_memory(const vd_render_job *j, decoder *d) {
+    vd_status st = VD_OK;
+    vd_backend *be = j->m->be;
+    size_t bytes = j->count * sizeof(float);
+    size_t values = (size_t)(j->r->width_px * j->r->height_px * 3);
+    VD_TRY(vd_backend_alloc(be, 2 * bytes, &d->latents_memory));
+    VD_TRY(vd_backend_alloc(be, values * sizeof(float), &d->picture_memory));
+    d->planes =
+        VD_VIEW(d->latents_memory, VD_F32, 1, j->m->info.latent_channels, j->r->frames * j->pixels);
+    d->latents = VD_VIEW((char *)d->latents_memory + bytes, VD_F32, j->r->frames * j->pixels,
+                         j->m->info.latent_channels);
+    d->picture = VD_VIEW(d->picture_memory, VD_F32, 1, j->r->height_px, j->r->width_px, 3);
+    VD_TRY(vd_backend_upload(be, d->planes.data, j->latents, bytes));
+    VD_TRY(vd_stage_floats(values, &d->image));
+    d->rgb = malloc(values);
+    if (!d->rgb)
+        st = vd_fail(VD_ERR_MEMORY, "no memory for a frame");
+done:
+    return st;
+}
+
+vd_status vd_stage_decode(vd_render_job *j) {
+    vd_status st = VD_OK;
+    decoder d = {0};
+    size_t values = (size_t)(j->r->width_px * j->r->height_px * 3);
+    VD_TRY(vd_stage_report(j, VD_STAGE_DECODE, 0, j->r->frames));
+    VD_TRY(vd_model_need_vae(j->m));
+    VD_TRY(vd_stage_exec(j, j->m->dtype, &d.x));
+    VD_TRY(decoder_memory(j, &d));
+    VD_TRY(prepare_latents(j, &d));
+    VD_TRY(decode_frame(j, &d, 0));
+    VD_TRY(vd_exec_commit(d.x));
+    VD_TRY(prepare_latents(j, &d));
+    for (int64_t f = 0; f < j->r->frames; f++) {
+        VD_TRY(vd_stage_check_stop(j));
+        VD_TRY(decode_frame(j, &d, f));
+        VD_TRY(vd_backend_download(j->m->be, d.image, d.picture.data, values * sizeof(float)));
+        vd_vae_to_bytes(d.rgb, d.image, values);
+        if (j->consume)
+            VD_TRY(j->consume(j->consume_user, d.rgb));
+        if (j->ev->frame)
+            VD_TRY(j->ev->frame(j->ev->user, f, d.image, d.rgb));
+        VD_TRY(vd_stage_report(j, VD_STAGE_DECODE, f + 1, j->r->frames));
+    }
+done:
+    vd_exec_destroy(d.x);
+    vd_backend_free(j->m->be, d.latents_memory);
+    vd_backend_free(j->m->be, d.picture_memory);
+    free(d.image);
+    free(d.rgb);
+    vd_model_release_vae(j->m);
+    return st;
+}

@@ -1,0 +1,183 @@
+/* Text states and noise -> latents. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "unet3d/settings.h"
+#include "video/guidance.h"
+#include "video/noise.h"
+#include "video/stage.h"
+
+/* What the loop keeps on the device and the host. */
+typedef struct denoiser {
+    vd_exec *x;
+    vd_scheduler *scheduler;
+    vd_method_plan *plan; /* NULL: the plain network */
+    vd_rng rng;
+    void *sample_memory, *output_memory, *states_memory;
+    vd_tensor sample, output, states; /* device; sample and output [branches, C, F, h, w] */
+    float *input;                     /* host: one branch's scaled sample */
+    float *prediction;                /* host [branches, C, F, h, w] */
+    float *mixed;                     /* host: the branches after guidance; NULL with one branch */
+    float *noise, *noise_scratch;     /* host, for stochastic schedulers */
+} denoiser;
+
+static vd_status denoiser_memory(const vd_render_job *j, denoiser *d) {
+    vd_status st = VD_OK;
+    vd_backend *be = j->m->be;
+    int64_t c = j->m->info.latent_channels;
+    d->sample = VD_VIEW(NULL, VD_F32, j->branches, c, j->r->frames, j->h, j->w);
+    d->output = d->sample;
+    d->states = VD_VIEW(NULL, VD_F32, j->branches, j->tokens, j->width);
+    VD_TRY(vd_backend_alloc(be, vd_tensor_bytes(&d->sample), &d->sample_memory));
+    VD_TRY(vd_backend_alloc(be, vd_tensor_bytes(&d->output), &d->output_memory));
+    VD_TRY(vd_backend_alloc(be, vd_tensor_bytes(&d->states), &d->states_memory));
+    d->sample.data = d->sample_memory;
+    d->output.data = d->output_memory;
+    d->states.data = d->states_memory;
+    VD_TRY(vd_backend_upload(be, d->states.data, j->context, vd_tensor_bytes(&d->states)));
+    VD_TRY(vd_stage_floats(j->count, &d->input));
+    VD_TRY(vd_stage_floats(j->count * (size_t)j->branches, &d->prediction));
+    if (j->branches == 2)
+        VD_TRY(vd_stage_floats(j->count, &d->mixed));
+    VD_TRY(vd_stage_floats(j->count, &d->noise));
+    VD_TRY(vd_stage_floats(j->count, &d->noise_scratch));
+done:
+    return st;
+}
+
+static void denoiser_free(vd_backend *be, denoiser *d) {
+    vd_exec_destroy(d->x);
+    vd_scheduler_destroy(d->scheduler);
+    vd_method_plan_destroy(d->plan);
+    vd_backend_free(be, d->sample_memory);
+    vd_backend_free(be, d->output_memory);
+    vd_backend_free(be, d->states_memory);
+    free(d->input);
+    free(d->prediction);
+    free(d->mixed);
+    free(d->noise);
+    free(d->noise_scratch);
+}
+
+static vd_status make_scheduler(const vd_render_job *j, vd_scheduler **out) {
+    vd_status st = VD_OK;
+    vd_scheduler_config config = {0};
+    if (j->r->scheduler_config)
+        return vd_scheduler_create(j->r->scheduler_config, (int)j->r->steps, j->r->eta, j->count,
+                                   out);
+    VD_TRY(vd_model_scheduler(j->m, j->r->scheduler, &config));
+    VD_TRY(vd_scheduler_create(&config, (int)j->r->steps, j->r->eta, j->count, out));
+done:
+    vd_scheduler_config_clear(&config);
+    return st;
+}
+
+/* Initial latents, then times init_noise_sigma. */
+static void start_latents(const vd_render_job *j, denoiser *d) {
+    vd_rng_seed(&d->rng, j->r->seed);
+    if (j->r->latents)
+        memcpy(j->latents, j->r->latents, j->count * sizeof *j->latents);
+    else
+        vd_noise_initial(&d->rng, j->latents, j->m->info.latent_channels, j->r->frames, j->pixels);
+    float sigma = (float)vd_scheduler_init_noise_sigma(d->scheduler);
+    for (size_t i = 0; i < j->count; i++)
+        j->latents[i] *= sigma;
+}
+
+/* One UNet call for all branches at once, then guidance. */
+static vd_status predict(const vd_render_job *j, denoiser *d, int call) {
+    vd_status st = VD_OK;
+    vd_backend *be = j->m->be;
+    float scale = (float)vd_scheduler_input_scale(d->scheduler, call);
+    double timestep[2] = {vd_scheduler_timestep(d->scheduler, call), 0};
+    timestep[1] = timestep[0];
+    const vd_unet_hooks hooks = {.methods = d->plan ? vd_method_plan_at(d->plan, call) : NULL};
+    size_t bytes = j->count * sizeof(float);
+    for (size_t i = 0; i < j->count; i++)
+        d->input[i] = j->latents[i] * scale;
+    for (int b = 0; b < j->branches; b++)
+        VD_TRY(vd_backend_upload(be, (char *)d->sample.data + (size_t)b * bytes, d->input, bytes));
+    VD_TRY(vd_unet_forward(j->m->unet, d->x, &d->output, &d->sample, timestep, &hooks));
+    VD_TRY(vd_backend_download(be, d->prediction, d->output.data, (size_t)j->branches * bytes));
+    if (j->branches == 2) {
+        const float *uncond = d->prediction, *text = d->prediction + j->count;
+        vd_guidance_mix(d->mixed, uncond, uncond, text, j->r->guidance, j->count);
+        if (j->r->guidance_rescale > 0)
+            VD_TRY(vd_guidance_rescale(d->mixed, text, j->r->guidance_rescale, 1, j->count));
+    }
+done:
+    return st;
+}
+
+static vd_status check_finite(const vd_render_job *j, int step) {
+    for (size_t i = 0; i < j->count; i++)
+        if (!isfinite(j->latents[i]))
+            return vd_fail(VD_ERR_BACKEND,
+                           "the latents hold NaN or infinity after step %d of %lld: try --dtype "
+                           "f32, another scheduler or a lower guidance",
+                           step + 1, (long long)j->r->steps);
+    return VD_OK;
+}
+
+static vd_status loop(const vd_render_job *j, denoiser *d) {
+    vd_status st = VD_OK;
+    int calls = vd_scheduler_calls(d->scheduler);
+    const float *guided = j->branches == 2 ? d->mixed : d->prediction;
+    VD_TRY(vd_stage_report(j, VD_STAGE_DENOISE, 0, calls));
+    for (int i = 0; i < calls; i++) {
+        VD_TRY(vd_stage_check_stop(j));
+        VD_TRY(predict(j, d, i));
+        const float *noise = NULL;
+        if (vd_scheduler_needs_noise(d->scheduler, i)) {
+            noise = j->r->step_noise ? j->r->step_noise + (size_t)i * j->count : d->noise;
+            if (!j->r->step_noise)
+                vd_noise_step(&d->rng, d->noise, d->noise_scratch, j->m->info.latent_channels,
+                              j->r->frames, j->pixels);
+        }
+        VD_TRY(vd_scheduler_step(d->scheduler, i, j->latents, guided, noise, j->count));
+        VD_TRY(check_finite(j, i));
+        if (j->ev->step)
+            VD_TRY(j->ev->step(j->ev->user, i, j->latents, guided, j->count));
+        VD_TRY(vd_stage_report(j, VD_STAGE_DENOISE, i + 1, calls));
+    }
+done:
+    return st;
+}
+
+/* Dry forwards with each table of the settings, and then the memory for the largest. */
+static vd_status plan_memory(const vd_render_job *j, denoiser *d) {
+    vd_status st = VD_OK;
+    vd_unet *unet = j->m->unet;
+    const double timestep[2] = {0, 0};
+    int calls = vd_scheduler_calls(d->scheduler);
+    if (j->r->settings)
+        VD_TRY(vd_method_plan_create(j->r->settings, vd_unet_spatial_paths(unet), calls, &d->plan));
+    VD_TRY(vd_unet_set_context(unet, d->x, &d->states));
+    int tables = d->plan ? vd_method_plan_table_count(d->plan) : 1;
+    for (int i = 0; i < tables; i++) {
+        const vd_unet_hooks hooks = {.methods = d->plan ? vd_method_plan_table(d->plan, i) : NULL};
+        VD_TRY(vd_unet_forward(unet, d->x, &d->output, &d->sample, timestep, &hooks));
+    }
+    VD_TRY(vd_exec_commit(d->x));
+    VD_TRY(vd_unet_set_context(unet, d->x, &d->states));
+done:
+    return st;
+}
+
+vd_status vd_stage_denoise(vd_render_job *j) {
+    vd_status st = VD_OK;
+    denoiser d = {0};
+    VD_TRY(make_scheduler(j, &d.scheduler));
+    VD_TRY(vd_stage_floats(j->count, &j->latents));
+    start_latents(j, &d);
+    VD_TRY(vd_model_need_unet(j->m));
+    VD_TRY(vd_stage_exec(j, j->m->dtype, &d.x));
+    VD_TRY(denoiser_memory(j, &d));
+    VD_TRY(plan_memory(j, &d));
+    VD_TRY(loop(j, &d));
+done:
+    denoiser_free(j->m->be, &d);
+    vd_model_release_unet(j->m);
+    return st;
+}
