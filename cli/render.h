@@ -1,0 +1,66 @@
+/* One render as the command line, or an entry of a job file, asks for it. */
+#ifndef VD_CLI_RENDER_H
+#define VD_CLI_RENDER_H
+
+#include "cli/cli.h"
+#include "cli/progress.h"
+#include "core/json.h"
+#include "core/sha256.h"
+#include "video/vidilate.h"
+
+typedef struct cli_render_args {
+    const char *model, *prompt, *negative_prompt, *scheduler, *backend, *dtype, *method;
+    const char *codec, *pix_fmt, *save_latents, *latents, *progress, *output, *from, *settings;
+    int64_t width, height, frames, steps, threads;
+    double scale, fps, guidance, guidance_rescale, eta, crf;
+    uint64_t seed;
+    struct {
+        bool width, height, scale, frames, fps;
+    } has;
+    bool size_from_clip; /* width and height came with --from: --scale replaces them */
+} cli_render_args;
+
+/* ---- render.c: the options ------------------------------------------------------------------- */
+
+enum { CLI_RENDER_OPTIONS = 27 };
+
+cli_render_args cli_render_defaults(void);
+
+/* The table that fills `a`. */
+void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTIONS]);
+
+/* ---- render_replay.c: settings out of a rendered file ------------------------------------------
+ */
+
+/* Sets the options to what the clip a->from was rendered with. *doc holds the texts they point to.
+ */
+vd_status cli_replay_apply(cli_command *command, cli_render_args *a, vd_json **doc);
+
+/* Warns of a clip that was made by other weights than those of the model. */
+vd_status cli_replay_compare(const cli_render_args *a, vd_model *model, const vd_json *clip);
+
+/* ---- render_run.c ------------------------------------------------------------------------------
+ */
+
+/* A request and what its pointers borrow. */
+typedef struct cli_render_work {
+    vd_render_request request;
+    vd_output output;
+    struct vd_settings *settings;
+    float *latents;
+} cli_render_work;
+
+/* The model that the options name. */
+vd_status cli_render_open(const cli_render_args *a, bool keep_loaded, vd_model **out);
+
+/* Everything that can be known before the render, checked. `clip`: the settings of --from, or NULL.
+ * `out` is zeroed or to be freed with cli_render_work_free, also on failure. */
+vd_status cli_render_prepare(const cli_render_args *a, const vd_json *clip, vd_model *model,
+                             cli_render_work *out);
+void cli_render_work_free(cli_render_work *work);
+
+/* Renders; `digest` gets the frames' SHA-256. */
+vd_status cli_render_run(const cli_render_args *a, vd_model *model, const cli_render_work *work,
+                         char digest[VD_SHA256_HEX_BYTES]);
+
+#endif

@@ -1,0 +1,189 @@
+/* From options to a request, and its render. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/render.h"
+#include "core/safetensors.h"
+#include "unet3d/settings.h"
+
+static vd_status read_latents(const char *path, const vd_model_info *info,
+                              const vd_render_request *r, float **out) {
+    vd_status st = VD_OK;
+    vd_checkpoint *ck = NULL;
+    vd_tensor t;
+    char found[96];
+    vd_tensor want = VD_VIEW(NULL, VD_F32, 1, info->latent_channels, r->frames,
+                             r->height_px / info->latent_scale, r->width_px / info->latent_scale);
+    *out = NULL;
+    VD_TRY(vd_checkpoint_open_file(path, &ck));
+    if (!vd_checkpoint_find(ck, "latents", &t)) {
+        st = vd_fail(VD_ERR_INPUT, "%s: holds no tensor \"latents\"", path);
+        goto done;
+    }
+    if (!vd_tensor_same_shape(&t, &want)) {
+        st = vd_fail(VD_ERR_INPUT,
+                     "%s: latents are %s; this render wants [1, %lld, %lld, %lld, %lld]", path,
+                     vd_tensor_describe(&t, found, sizeof found), (long long)want.dim[1],
+                     (long long)want.dim[2], (long long)want.dim[3], (long long)want.dim[4]);
+        goto done;
+    }
+    size_t count = (size_t)vd_tensor_elements(&t);
+    *out = malloc(count * sizeof **out);
+    if (!*out) {
+        st = vd_fail(VD_ERR_MEMORY, "no memory for the latents of %s", path);
+        goto done;
+    }
+    vd_convert_values(*out, VD_F32, t.data, t.dtype, count);
+    for (size_t i = 0; i < count && st == VD_OK; i++)
+        if (!isfinite((*out)[i]))
+            st = vd_fail(VD_ERR_INPUT, "%s: the latents hold NaN or infinity", path);
+done:
+    vd_checkpoint_destroy(ck);
+    return st;
+}
+
+typedef struct watcher {
+    cli_progress progress;
+    const char *save_path; /* NULL: latents are not kept */
+    const vd_model_info *info;
+    const vd_render_request *request;
+    float *latents; /* after the last step so far */
+} watcher;
+
+static vd_status save_latents(const watcher *w) {
+    const char *name = "latents";
+    const vd_render_request *r = w->request;
+    int64_t scale = w->info->latent_scale;
+    vd_tensor t = VD_VIEW(w->latents, VD_F32, 1, w->info->latent_channels, r->frames,
+                          r->height_px / scale, r->width_px / scale);
+    return vd_safetensors_write(w->save_path, &name, &t, 1, NULL);
+}
+
+static vd_status on_progress(void *user, const vd_progress *p) {
+    watcher *w = user;
+    cli_progress_show(&w->progress, p);
+    /* Before the decoding, which must not lose them. */
+    bool denoised = p->stage == VD_STAGE_DECODE && p->done == 0;
+    return denoised && w->latents ? save_latents(w) : VD_OK;
+}
+
+static void on_warning(void *user, const char *message) {
+    watcher *w = user;
+    cli_progress_end(&w->progress);
+    fprintf(stderr, "vidilate: warning: %s\n", message);
+}
+
+static vd_status on_step(void *user, int64_t step, const float *latents, const float *prediction,
+                         size_t count) {
+    watcher *w = user;
+    (void)step;
+    (void)prediction;
+    if (!w->latents)
+        w->latents = malloc(count * sizeof *latents);
+    if (!w->latents)
+        return vd_fail(VD_ERR_MEMORY, "no memory for the latents to save");
+    memcpy(w->latents, latents, count * sizeof *latents);
+    return VD_OK;
+}
+
+static vd_status fill_request(const cli_render_args *a, const vd_model *model,
+                              vd_render_request *r) {
+    const vd_model_info *info = vd_model_get_info(model);
+    *r = vd_render_defaults(model);
+    r->prompt = a->prompt;
+    r->negative_prompt = a->negative_prompt;
+    if (a->has.scale) {
+        if (!(a->scale > 0 && a->scale <= 64))
+            return vd_fail(VD_ERR_USAGE, "render: --scale %g: must be above 0 and at most 64",
+                           a->scale);
+        double multiple = (double)info->size_multiple_px;
+        r->width_px = (int64_t)(round((double)info->width_px * a->scale / multiple) * multiple);
+        r->height_px = (int64_t)(round((double)info->height_px * a->scale / multiple) * multiple);
+    }
+    if (a->has.width || (a->size_from_clip && !a->has.scale))
+        r->width_px = a->width;
+    if (a->has.height || (a->size_from_clip && !a->has.scale))
+        r->height_px = a->height;
+    if (a->has.frames)
+        r->frames = a->frames;
+    if (a->has.fps)
+        r->fps = a->fps;
+    r->steps = a->steps;
+    r->guidance = a->guidance;
+    r->guidance_rescale = a->guidance_rescale;
+    r->eta = a->eta;
+    r->seed = a->seed;
+    r->scheduler = a->scheduler;
+    return VD_OK;
+}
+
+/* From the file of --settings, or else those that the clip of --from was rendered with. */
+static vd_status read_settings(const cli_render_args *a, const vd_json *clip, vd_settings **out) {
+    const vd_json_value *recorded = clip ? vd_json_get(vd_json_root(clip), "settings") : NULL;
+    *out = NULL;
+    if (a->settings)
+        return vd_settings_read(a->settings, out);
+    if (!recorded || strcmp(a->method, "direct") == 0)
+        return VD_OK;
+    return vd_settings_parse(clip, recorded, NULL, a->from, out);
+}
+
+vd_status cli_render_open(const cli_render_args *a, bool keep_loaded, vd_model **out) {
+    vd_status st = VD_OK;
+    char *shipped = NULL;
+    *out = NULL;
+    if (!a->model)
+        VD_TRY(cli_shipped_model(&shipped));
+    vd_model_options options = {.dir = a->model ? a->model : shipped,
+                                .backend = a->backend,
+                                .dtype = a->dtype,
+                                .threads = (int)a->threads,
+                                .keep_loaded = keep_loaded};
+    VD_TRY(vd_model_open(&options, out));
+done:
+    free(shipped);
+    return st;
+}
+
+vd_status cli_render_prepare(const cli_render_args *a, const vd_json *clip, vd_model *model,
+                             cli_render_work *out) {
+    vd_status st = VD_OK;
+    vd_render_request *r = &out->request;
+    memset(out, 0, sizeof *out);
+    out->output = (vd_output){a->output, a->codec, a->pix_fmt, a->crf};
+    VD_TRY(read_settings(a, clip, &out->settings));
+    VD_TRY(fill_request(a, model, r));
+    r->settings = out->settings;
+    VD_TRY(vd_render_check(model, r));
+    VD_TRY(vd_output_check(&out->output, r));
+    if (a->latents) {
+        VD_TRY(read_latents(a->latents, vd_model_get_info(model), r, &out->latents));
+        r->latents = out->latents;
+    }
+done:
+    return st;
+}
+
+void cli_render_work_free(cli_render_work *work) {
+    vd_settings_destroy(work->settings);
+    free(work->latents);
+    memset(work, 0, sizeof *work);
+}
+
+vd_status cli_render_run(const cli_render_args *a, vd_model *model, const cli_render_work *work,
+                         char digest[VD_SHA256_HEX_BYTES]) {
+    watcher w = {
+        .save_path = a->save_latents, .info = vd_model_get_info(model), .request = &work->request};
+    vd_render_events events = {.user = &w,
+                               .should_stop = cli_interrupted,
+                               .progress = on_progress,
+                               .warning = on_warning,
+                               .step = a->save_latents ? on_step : NULL};
+    cli_progress_init(&w.progress, a->progress);
+    vd_status st = vd_render_to_file(model, &work->request, &work->output, &events, digest);
+    cli_progress_end(&w.progress);
+    free(w.latents);
+    return st;
+}
