@@ -80,6 +80,33 @@ bool vd_backend_has_dtype(const vd_backend *be, vd_dtype dtype) {
     return be->table->has_dtype(be, dtype);
 }
 
+vd_status vd_backend_parse_dtype(const vd_backend *be, const char *name, vd_dtype *out) {
+    static const struct {
+        const char *name;
+        vd_dtype dtype;
+    } known[] = {{"f32", VD_F32}, {"bf16", VD_BF16}, {"f16", VD_F16}};
+    if (!name || strcmp(name, "auto") == 0) {
+        *out = vd_backend_auto_dtype(be);
+        return VD_OK;
+    }
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(name, known[i].name) != 0)
+            continue;
+        *out = known[i].dtype;
+        if (!vd_backend_has_dtype(be, *out))
+            return vd_fail(
+                VD_ERR_BACKEND,
+                "the %s backend on this machine does not compute in %s: use --dtype auto",
+                vd_backend_name(be), name);
+        return VD_OK;
+    }
+    return vd_fail(VD_ERR_USAGE, "unknown dtype \"%s\": auto, f32, bf16 or f16", name);
+}
+
+const char *vd_dtype_option(vd_dtype dtype) {
+    return dtype == VD_BF16 ? "bf16" : dtype == VD_F16 ? "f16" : "f32";
+}
+
 vd_status vd_backend_alloc(vd_backend *be, size_t bytes, void **out) {
     *out = NULL;
     return be->table->alloc(be, bytes, out);

@@ -38,6 +38,11 @@ vd_dtype vd_backend_auto_dtype(const vd_backend *be);
 /* False where the device cannot compute in `dtype` (F16 on the CPU backend, say). */
 bool vd_backend_has_dtype(const vd_backend *be, vd_dtype dtype);
 
+/* What "--dtype" says: "auto" (or NULL), "f32", "bf16", "f16". VD_ERR_USAGE: another name.
+ * VD_ERR_BACKEND: the device does not compute in it. */
+vd_status vd_backend_parse_dtype(const vd_backend *be, const char *name, vd_dtype *out);
+const char *vd_dtype_option(vd_dtype dtype); /* "bf16" */
+
 /* Device memory outside the arena (latents, text states). Zeroed. VD_ERR_MEMORY. */
 vd_status vd_backend_alloc(vd_backend *be, size_t bytes, void **out);
 void vd_backend_free(vd_backend *be, void *ptr);

@@ -13,6 +13,7 @@ int cli_render(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_forward(int argc, char **argv);
 int cli_disperse(int argc, char **argv);
+int cli_bench(int argc, char **argv);
 
 /* ---- options.c ----------------------------------------------------------------------------- */
 

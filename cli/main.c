@@ -17,6 +17,7 @@ static const command commands[] = {
     {"inspect", cli_inspect, "what is in a model folder, a weights file or a rendered file"},
     {"forward", cli_forward, "run one module on tensors from a file (parity checks)"},
     {"disperse", cli_disperse, "solve for the matrix that turns a kernel into a larger one"},
+    {"bench", cli_bench, "time one denoising step, op by op, against what the machine can do"},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -55,9 +55,7 @@ done:
     return st;
 }
 
-/* vidilate.json beside model_index.json: the size that the model was trained at, which diffusers'
- * configs do not hold. */
-static vd_status read_own_defaults(const char *dir, vd_model_info *info) {
+vd_status vd_model_read_defaults(const char *dir, vd_model_info *info) {
     static const char *const keys[] = {"width", "height", "frames", "fps", NULL};
     vd_status st = VD_OK;
     vd_json *doc = NULL;
@@ -78,33 +76,6 @@ done:
     vd_json_destroy(doc);
     free(path);
     return st;
-}
-
-static vd_status parse_dtype(const vd_backend *be, const char *name, vd_dtype *out) {
-    static const struct {
-        const char *name;
-        vd_dtype dtype;
-    } known[] = {{"f32", VD_F32}, {"bf16", VD_BF16}, {"f16", VD_F16}};
-    if (!name || strcmp(name, "auto") == 0) {
-        *out = vd_backend_auto_dtype(be);
-        return VD_OK;
-    }
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (strcmp(name, known[i].name) != 0)
-            continue;
-        *out = known[i].dtype;
-        if (!vd_backend_has_dtype(be, *out))
-            return vd_fail(
-                VD_ERR_BACKEND,
-                "the %s backend on this machine does not compute in %s: use --dtype auto",
-                vd_backend_name(be), name);
-        return VD_OK;
-    }
-    return vd_fail(VD_ERR_USAGE, "unknown dtype \"%s\": auto, f32, bf16 or f16", name);
-}
-
-static const char *dtype_option(vd_dtype dtype) {
-    return dtype == VD_BF16 ? "bf16" : dtype == VD_F16 ? "f16" : "f32";
 }
 
 static vd_status read_configs(vd_model *m) {
@@ -148,11 +119,11 @@ vd_status vd_model_open_folders(vd_model_folders *folders, const vd_model_option
     memset(folders, 0, sizeof *folders);
     m->keep_loaded = options->keep_loaded;
     VD_TRY(vd_backend_open(options->backend ? options->backend : "auto", options->threads, &m->be));
-    VD_TRY(parse_dtype(m->be, options->dtype, &m->dtype));
+    VD_TRY(vd_backend_parse_dtype(m->be, options->dtype, &m->dtype));
     VD_TRY(read_configs(m));
     m->info.pipeline = PIPELINE;
     m->info.backend = vd_backend_description(m->be);
-    m->info.dtype = dtype_option(m->dtype);
+    m->info.dtype = vd_dtype_option(m->dtype);
     *out = m;
     m = NULL;
 done:
@@ -187,7 +158,7 @@ vd_status vd_model_open(const vd_model_options *options, vd_model **out) {
     st = vd_model_open_folders(&f, options, &m);
     if (!m)
         goto done;
-    VD_TRY(read_own_defaults(dir, &m->info));
+    VD_TRY(vd_model_read_defaults(dir, &m->info));
     VD_TRY(set_name(m, dir));
     *out = m;
     m = NULL;

@@ -40,6 +40,10 @@ void vd_model_folders_free(vd_model_folders *folders);
 vd_status vd_model_open_folders(vd_model_folders *folders, const vd_model_options *options,
                                 vd_model **out);
 
+/* Overrides the size, frames and rate by those of DIR/vidilate.json if it is there: what the model
+ * was trained at, which diffusers' configs do not hold. VD_ERR_INPUT. */
+vd_status vd_model_read_defaults(const char *dir, vd_model_info *info);
+
 /* Load when not loaded. */
 vd_status vd_model_need_text(vd_model *model);
 vd_status vd_model_need_unet(vd_model *model);
