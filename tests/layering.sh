@@ -13,8 +13,9 @@ declare -A allowed=(
     [temporal]="core backend temporal"
     [unet3d]="core backend temporal unet3d"
     [encode]="core backend encode"
+    [review]="core encode review"
     [video]="core backend text temporal unet3d encode video"
-    [cli]="core backend text temporal unet3d encode video cli"
+    [cli]="core backend text temporal unet3d encode review video cli"
 )
 count=0
 for folder in "${!allowed[@]}"; do
@@ -36,7 +37,7 @@ done
 only_in() {
     local pattern=$1 folder=$2 found
     found=$(grep -rlE --include='*.[ch]' --include='*.cu' "$pattern" core backend text temporal unet3d encode \
-        video cli | grep -v "^$folder" || true)
+        review video cli | grep -v "^$folder" || true)
     if [ -n "$found" ]; then
         echo "only $folder may match $pattern: $found"
         failures=$((failures + 1))
