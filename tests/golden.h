@@ -2,7 +2,7 @@
  * tests/golden/manifest.json. A test walks the manifest, so a case of its group cannot be skipped
  * without a word:
  *
- *     golden *g = golden_open(VD_SOURCE_DIR "/tests/golden/manifest.json");
+ *     golden *g = golden_open(VD_BINARY_DIR "/golden/manifest.json");
  *     golden_case *c;
  *     while ((c = golden_next(g, "unet", "t2v-ms")) != NULL) {      // NULL, NULL: every case
  *         float *x = golden_input(c, "sample", VD_F32, NULL, &shape); // free() it

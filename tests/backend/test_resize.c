@@ -55,7 +55,7 @@ static void resize_line(void *user, const char *line) {
 
 /* PyTorch's own interpolation: each output is named y_HxW, planes [n, c, h, w]. */
 static void test_golden(vd_backend *be) {
-    golden *g = golden_open(VD_SOURCE_DIR "/tests/golden/manifest.json");
+    golden *g = golden_open(VD_BINARY_DIR "/golden/manifest.json");
     golden_case *c = golden_find(g, "bilinear");
     vd_tensor from = {0}, to;
     float *planes = golden_input(c, "x", VD_F32, NULL, &from);

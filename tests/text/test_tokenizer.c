@@ -9,7 +9,7 @@
 #include "tests/golden.h"
 #include "text/tokenizer.h"
 
-#define GOLDEN VD_SOURCE_DIR "/tests/golden/"
+#define GOLDEN VD_BINARY_DIR "/golden/"
 #define BIG_TOKENIZER GOLDEN "t2v-ms/tokenizer"
 
 static void check_ids(const vd_tokenizer *t, const char *text, const int32_t *expected,

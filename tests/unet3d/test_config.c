@@ -123,7 +123,7 @@ static bool is_sound(const vd_unet_config *c) {
 
 /* A few bytes of a good config replaced: an error or a sound result, nothing else. */
 static void test_mutations(void) {
-    static const char path[] = VD_SOURCE_DIR "/tests/golden/t2v-ms/unet/config.json";
+    static const char path[] = VD_BINARY_DIR "/golden/t2v-ms/unet/config.json";
     static const char alphabet[] = "0123456789-+.eE,:[]{}\"\\ntfa\xff\0 ";
     char good[4096];
     char bad[4096];

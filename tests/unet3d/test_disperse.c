@@ -79,7 +79,7 @@ static void check_kernels(const golden_case *c) {
 
 static void check_golden(void) {
     int matrices = 0, kernels = 0;
-    golden *g = golden_open(VD_SOURCE_DIR "/tests/golden/manifest.json");
+    golden *g = golden_open(VD_BINARY_DIR "/golden/manifest.json");
     golden_case *c;
     while ((c = golden_next(g, "disperse", "")) != NULL) {
         if (strcmp(c->module, "dispersion_matrix") == 0) {

@@ -6,7 +6,7 @@
 #include "tests/unet3d/inputs.h"
 #include "tests/unet3d/run.h"
 
-static const char manifest[] = VD_SOURCE_DIR "/tests/golden/manifest.json";
+static const char manifest[] = VD_BINARY_DIR "/golden/manifest.json";
 
 /* ---- whole forwards ------------------------------------------------------------------------- */
 
@@ -240,7 +240,7 @@ static void test_wrong_calls(unet_run *run) {
 }
 
 int main(void) {
-    const char *dir = VD_SOURCE_DIR "/tests/golden/t2v-ms/unet";
+    const char *dir = VD_BINARY_DIR "/golden/t2v-ms/unet";
     unet_run run;
     test_timestep_embedding();
     CHECK(run_open(&run, dir, VD_F32, 2));

@@ -8,7 +8,7 @@
 #include "tests/check.h"
 #include "unet3d/unet3d.h"
 
-static const char source[] = VD_SOURCE_DIR "/tests/golden/t2v-ms/unet";
+static const char source[] = VD_BINARY_DIR "/golden/t2v-ms/unet";
 static char folder[] = "/tmp/vidilate-test-load-XXXXXX";
 
 enum { MAX_TENSORS = 2048 };
@@ -98,7 +98,7 @@ static void test_tensors(vd_backend *be) {
     static file good;
     static file bad;
     file_open(&good);
-    CHECK(copy_bytes(VD_SOURCE_DIR "/tests/golden/t2v-ms/unet/config.json", "config.json", SIZE_MAX,
+    CHECK(copy_bytes(VD_BINARY_DIR "/golden/t2v-ms/unet/config.json", "config.json", SIZE_MAX,
                      SIZE_MAX));
     file_write(&good);
     CHECK_OK(open_and_close(be));
@@ -182,7 +182,7 @@ static void test_other_numbers(vd_backend *be) {
 static void test_damaged(vd_backend *be) {
     static const char weights[] = "/diffusion_pytorch_model.safetensors";
     char *from = vd_format("%s%s", source, weights);
-    CHECK(copy_bytes(VD_SOURCE_DIR "/tests/golden/t2v-ms/unet/config.json", "config.json", SIZE_MAX,
+    CHECK(copy_bytes(VD_BINARY_DIR "/golden/t2v-ms/unet/config.json", "config.json", SIZE_MAX,
                      SIZE_MAX));
     struct stat info = {0};
     CHECK(from != NULL && stat(from, &info) == 0);

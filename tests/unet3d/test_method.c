@@ -3,7 +3,7 @@
 #include "tests/unet3d/inputs.h"
 #include "unet3d/settings.h"
 
-static const char manifest[] = VD_SOURCE_DIR "/tests/golden/manifest.json";
+static const char manifest[] = VD_BINARY_DIR "/golden/manifest.json";
 
 static bool same_bits(const void *a, const void *b, size_t bytes) {
     return a != NULL && b != NULL && memcmp(a, b, bytes) == 0;
@@ -195,7 +195,7 @@ static void test_too_small(unet_run *run) {
 }
 
 int main(void) {
-    const char *dir = VD_SOURCE_DIR "/tests/golden/t2v-ms/unet";
+    const char *dir = VD_BINARY_DIR "/golden/t2v-ms/unet";
     unet_run one;
     unet_run two;
     CHECK(run_open(&one, dir, VD_F32, 1));

@@ -96,7 +96,7 @@ static void test_case(unet_run *run, golden *g, int index) {
 static void test_complete(void) {
     vd_json *doc = NULL;
     int found = 0;
-    CHECK_OK(vd_json_read(VD_SOURCE_DIR "/tests/golden/manifest.json", "golden manifest", &doc));
+    CHECK_OK(vd_json_read(VD_BINARY_DIR "/golden/manifest.json", "golden manifest", &doc));
     const vd_json_value *list = doc == NULL ? NULL : vd_json_get(vd_json_root(doc), "cases");
     for (const vd_json_value *v = list == NULL ? NULL : vd_json_first(list); v != NULL;
          v = vd_json_next(v)) {
@@ -146,9 +146,9 @@ static void test_many_rows(unet_run *run) {
 int main(void) {
     unet_run run;
     test_complete();
-    CHECK(run_open(&run, VD_SOURCE_DIR "/tests/golden/t2v-ms/unet", VD_F32, 2));
+    CHECK(run_open(&run, VD_BINARY_DIR "/golden/t2v-ms/unet", VD_F32, 2));
     if (run.u != NULL) {
-        golden *g = golden_open(VD_SOURCE_DIR "/tests/golden/manifest.json");
+        golden *g = golden_open(VD_BINARY_DIR "/golden/manifest.json");
         for (int i = 0; i < CASE_COUNT; i++)
             test_case(&run, g, i);
         CHECK(golden_close(g) == 0);

@@ -8,7 +8,7 @@
 #include "unet3d/redilate.h"
 #include "unet3d/settings.h"
 
-static const char manifest[] = VD_SOURCE_DIR "/tests/golden/manifest.json";
+static const char manifest[] = VD_BINARY_DIR "/golden/manifest.json";
 
 typedef struct device {
     vd_backend *be;

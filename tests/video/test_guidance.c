@@ -5,7 +5,7 @@
 #include "video/guidance.h"
 
 static void test_golden(void) {
-    golden *g = golden_open(VD_SOURCE_DIR "/tests/golden/manifest.json");
+    golden *g = golden_open(VD_BINARY_DIR "/golden/manifest.json");
     golden_case *c;
     while ((c = golden_next(g, "guidance", NULL)) != NULL) {
         size_t count = 0;

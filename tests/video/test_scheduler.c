@@ -114,7 +114,7 @@ static void check_alphas(const golden_case *c) {
 }
 
 static void test_golden(void) {
-    golden *g = golden_open(VD_SOURCE_DIR "/tests/golden/manifest.json");
+    golden *g = golden_open(VD_BINARY_DIR "/golden/manifest.json");
     golden_case *c;
     while ((c = golden_next(g, "scheduler", NULL)) != NULL) {
         if (c->module[0] == '\0')
