@@ -26,9 +26,11 @@ typedef struct vd_op_table {
     vd_status (*transpose)(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
     vd_status (*combine)(vd_exec *x, vd_tensor *dst, int terms, const double *coefficient,
                          const vd_tensor *const *src);
+    vd_status (*scale_channels)(vd_exec *x, vd_tensor *t, int64_t channels, double factor);
+    vd_status (*scale_low_frequencies)(vd_exec *x, vd_tensor *t, double factor);
 } vd_op_table;
 
-enum { VD_OP_COUNT = 10 };
+enum { VD_OP_COUNT = 12 };
 _Static_assert(sizeof(vd_op_table) == VD_OP_COUNT * sizeof(void (*)(void)),
                "an op was added: give it an entry in every backend and a case file in tests");
 

@@ -362,3 +362,34 @@ vd_status vd_combine(vd_exec *x, vd_tensor *dst, int terms, const double *coeffi
                     .bytes = (terms + 1) * bytes_of(dst)};
     return op_end(x, start, work, "combine %d %lld", terms, (long long)vd_tensor_elements(dst));
 }
+
+vd_status vd_scale_channels(vd_exec *x, vd_tensor *t, int64_t channels, double factor) {
+    if (!is_activation(x, t) || t->rank < 1 || channels < 0 || channels > t->dim[t->rank - 1])
+        return bad_shapes("scale_channels", t, t, "has not so many channels");
+    double start = 0.0;
+    vd_status st = op_begin(x, &start);
+    if (st != VD_OK)
+        return st;
+    st = x->be->table->ops->scale_channels(x, t, channels, factor);
+    if (st != VD_OK || !profiling(x))
+        return st;
+    const double share = (double)channels / (double)t->dim[t->rank - 1];
+    op_work work = {.flop = share * (double)vd_tensor_elements(t),
+                    .bytes = 2 * share * bytes_of(t)};
+    return op_end(x, start, work, "scale_channels %lld", (long long)vd_tensor_elements(t));
+}
+
+vd_status vd_scale_low_frequencies(vd_exec *x, vd_tensor *t, double factor) {
+    if (!is_activation(x, t) || t->rank != 4)
+        return bad_shapes("scale_low_frequencies", t, t, "wants an activation [n, h, w, c]");
+    double start = 0.0;
+    vd_status st = op_begin(x, &start);
+    if (st != VD_OK)
+        return st;
+    st = x->be->table->ops->scale_low_frequencies(x, t, factor);
+    if (st != VD_OK || !profiling(x))
+        return st;
+    op_work work = {.flop = 12.0 * (double)vd_tensor_elements(t), .bytes = 3 * bytes_of(t)};
+    return op_end(x, start, work, "scale_low_frequencies %lldx%lldx%lldx%lld", (long long)t->dim[0],
+                  (long long)t->dim[1], (long long)t->dim[2], (long long)t->dim[3]);
+}

@@ -96,4 +96,12 @@ vd_status vd_transpose(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
 vd_status vd_combine(vd_exec *x, vd_tensor *dst, int terms, const double *coefficient,
                      const vd_tensor *const *src);
 
+/* t[..., 0 .. channels - 1] *= factor, in place. */
+vd_status vd_scale_channels(vd_exec *x, vd_tensor *t, int64_t channels, double factor);
+
+/* t [n, h, w, c] = Re ifft(mask * fft(t)) over h and w, in place: the mask is `factor` at the
+ * frequencies 0 and -1 along both axes (an axis of 1 has only 0), else 1. Computed in float32 or
+ * better. */
+vd_status vd_scale_low_frequencies(vd_exec *x, vd_tensor *t, double factor);
+
 #endif

@@ -10,7 +10,7 @@
 #include "core/memory.h"
 #include "core/rng.h"
 #include "core/text.h"
-#include "unet3d/settings.h"
+#include "unet3d/method_plan.h"
 #include "video/guidance.h"
 #include "video/model.h"
 
@@ -123,7 +123,7 @@ static vd_tensor first_items(const vd_tensor *t, int64_t items) {
 static vd_status pass(bench *b, int64_t branches) {
     vd_status st = VD_OK;
     const double timestep[BRANCHES] = {500, 500};
-    const vd_unet_hooks hooks = {.methods = b->plan ? vd_method_plan_at(b->plan, 0) : NULL};
+    const vd_unet_hooks hooks = {.method = b->plan ? vd_method_plan_at(b->plan, 0) : NULL};
     const vd_tensor sample = first_items(&b->sample, branches);
     vd_tensor output = first_items(&b->output, branches);
     const size_t bytes = b->count * sizeof(float);

@@ -15,11 +15,17 @@ typedef struct forward_group {
 } forward_group;
 
 static const forward_group groups[] = {
-    {"tokenizer", forward_tokenizer}, {"text_encoder", forward_text_encoder},
-    {"unet", forward_unet},           {"vae", forward_vae},
-    {"guidance", forward_guidance},   {"scheduler", forward_scheduler},
-    {"pipeline", forward_pipeline},   {"redilate", forward_redilate},
+    {"tokenizer", forward_tokenizer},
+    {"text_encoder", forward_text_encoder},
+    {"unet", forward_unet},
+    {"vae", forward_vae},
+    {"guidance", forward_guidance},
+    {"scheduler", forward_scheduler},
+    {"pipeline", forward_pipeline},
+    {"redilate", forward_method},
     {"disperse", forward_disperse},
+    {"freeu", forward_method},
+    {"attention_scale", forward_method},
 };
 
 enum { GROUP_COUNT = sizeof groups / sizeof groups[0] };

@@ -31,7 +31,10 @@ vd_status forward_guidance(forward_case *c);
 vd_status forward_scheduler(forward_case *c);
 vd_status forward_pipeline(forward_case *c);
 vd_status forward_disperse(forward_case *c);
-vd_status forward_redilate(forward_case *c);
+vd_status forward_method(forward_case *c); /* redilate, freeu, attention_scale */
+
+/* A module that is one operation on images. VD_ERR_USAGE if there is none of this name. */
+vd_status forward_image(forward_case *c);
 
 /* FOLDER/relative; malloc'ed. NULL when out of memory (recorded as the error). */
 char *forward_path(const forward_case *c, const char *relative);

@@ -6,7 +6,7 @@
 #include "backend/ops.h"
 #include "cli/forward.h"
 #include "encode/vae.h"
-#include "unet3d/settings.h"
+#include "unet3d/method_plan.h"
 #include "unet3d/unet3d.h"
 
 vd_status forward_to_device(vd_backend *be, const float *values, vd_tensor *t) {
@@ -76,7 +76,7 @@ static vd_status read_method(forward_case *c, unet_run *u) {
     VD_TRY(vd_settings_parse(c->doc, c->settings, others, c->name, &u->settings));
     VD_TRY(vd_method_plan_create(u->settings, vd_unet_spatial_paths(u->unet), (int)step + 1,
                                  &u->plan));
-    u->hooks.methods = vd_method_plan_at(u->plan, (int)step);
+    u->hooks.method = vd_method_plan_at(u->plan, (int)step);
 done:
     return st;
 }

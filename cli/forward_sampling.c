@@ -266,7 +266,7 @@ static vd_status read_settings(pipeline_run *p) {
     const forward_case *c = p->c;
     const char *others[MAX_OTHERS + 1] = {0};
     int count = 0;
-    if (!vd_json_get(c->settings, "dilate"))
+    if (!vd_settings_present(c->settings))
         return VD_OK;
     for (const vd_json_value *v = vd_json_first(c->settings); v && count < MAX_OTHERS;
          v = vd_json_next(v))
@@ -347,8 +347,7 @@ static vd_status add_results(pipeline_run *p) {
 }
 
 vd_status forward_pipeline(forward_case *c) {
-    static const char *const unknown[] = {"ndcfg_dilate", "disperse", "freeu", "attention_scale",
-                                          NULL};
+    static const char *const unknown[] = {"disperse", NULL};
     vd_status st = VD_OK;
     pipeline_run p = {.c = c};
     vd_model *model = NULL;

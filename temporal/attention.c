@@ -59,7 +59,7 @@ vd_status vd_temporal_transformer_forward(vd_exec *x, vd_tensor *h,
         vd_linear(x, &tokens, &normed, layer->proj_in.w, layer->proj_in.bias, NULL, VD_ACT_NONE));
     vd_exec_free(x, &normed);
     for (int i = 0; i < 2; i++)
-        VD_TRY(vd_self_attention_forward(x, &tokens, &layer->attention[i], &seq));
+        VD_TRY(vd_self_attention_forward(x, &tokens, &layer->attention[i], &seq, 1));
     VD_TRY(vd_feed_forward_forward(x, &tokens, &layer->ff));
     VD_TRY(
         vd_linear(x, &clip, &tokens, layer->proj_out.w, layer->proj_out.bias, &clip, VD_ACT_NONE));

@@ -39,7 +39,8 @@ void vd_self_attention_destroy(vd_backend *be, vd_self_attention *attention) {
 }
 
 vd_status vd_self_attention_forward(vd_exec *x, vd_tensor *tokens,
-                                    const vd_self_attention *attention, const vd_sequences *seq) {
+                                    const vd_self_attention *attention, const vd_sequences *seq,
+                                    double sharpness) {
     vd_status st;
     const vd_dtype dtype = vd_exec_dtype(x);
     const int64_t width = (int64_t)attention->heads * attention->head_dim;
@@ -53,7 +54,7 @@ vd_status vd_self_attention_forward(vd_exec *x, vd_tensor *tokens,
         .kv_tokens = seq->tokens,
         .heads = attention->heads,
         .head_dim = attention->head_dim,
-        .scale = 1.0f / sqrtf((float)attention->head_dim),
+        .scale = (float)sharpness / sqrtf((float)attention->head_dim),
         .q = wide,
         .k = wide,
         .v = wide,

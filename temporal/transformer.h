@@ -30,9 +30,10 @@ vd_status vd_self_attention_load(const vd_loader *l, const char *prefix, int ind
                                  int head_dim, vd_self_attention *attention);
 void vd_self_attention_destroy(vd_backend *be, vd_self_attention *attention);
 
-/* tokens += attention(norm(tokens)) */
+/* tokens += attention(norm(tokens)), with the logits multiplied by `sharpness` (1: as trained). */
 vd_status vd_self_attention_forward(vd_exec *x, vd_tensor *tokens,
-                                    const vd_self_attention *attention, const vd_sequences *seq);
+                                    const vd_self_attention *attention, const vd_sequences *seq,
+                                    double sharpness);
 
 /* PREFIX.norm3 and PREFIX.ff: LN, GEGLU to 4 * width, linear back. */
 vd_status vd_feed_forward_load(const vd_loader *l, const char *prefix, int64_t width,

@@ -217,3 +217,43 @@ void ref_combine(double *dst, int terms, const double *coefficient, const float 
             dst[i] += coefficient[k] * (double)src[k][i];
     }
 }
+
+void ref_scale_channels(double *dst, const float *src, int64_t rows, int64_t c, int64_t channels,
+                        double factor) {
+    for (int64_t i = 0; i < rows * c; i++)
+        dst[i] = (double)src[i] * (i % c < channels ? factor : 1);
+}
+
+/* 2 pi (u y / h + v x / w) at pixel i */
+static double phase(int64_t i, int64_t h, int64_t w, int64_t u, int64_t v) {
+    const int64_t y = i / w, x = i % w;
+    return 2 * acos(-1.0) * ((double)(u * y) / (double)h + (double)(v * x) / (double)w);
+}
+
+/* Adds the share of the frequency (u, v) of one channel to dst. */
+static void add_frequency(double *dst, const float *src, int64_t h, int64_t w, int64_t c, int64_t u,
+                          int64_t v, double factor) {
+    double re = 0, im = 0;
+    for (int64_t i = 0; i < h * w; i++) {
+        re += (double)src[i * c] * cos(phase(i, h, w, u, v));
+        im -= (double)src[i * c] * sin(phase(i, h, w, u, v));
+    }
+    for (int64_t i = 0; i < h * w; i++) {
+        const double angle = phase(i, h, w, u, v);
+        dst[i * c] += factor * (re * cos(angle) - im * sin(angle)) / (double)(h * w);
+    }
+}
+
+void ref_scale_low_frequencies(double *dst, const float *src, int64_t n, int64_t h, int64_t w,
+                               int64_t c, double factor) {
+    for (int64_t i = 0; i < n * h * w * c; i++)
+        dst[i] = 0;
+    for (int64_t plane = 0; plane < n * c; plane++) {
+        const int64_t first = plane / c * h * w * c + plane % c;
+        for (int64_t u = 0; u < h; u++)
+            for (int64_t v = 0; v < w; v++) {
+                const bool low = (u == 0 || u == h - 1) && (v == 0 || v == w - 1);
+                add_frequency(dst + first, src + first, h, w, c, u, v, low ? factor : 1);
+            }
+    }
+}

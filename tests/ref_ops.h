@@ -62,4 +62,12 @@ void ref_transpose(double *dst, const float *src, int64_t b, int64_t c, int64_t 
 void ref_combine(double *dst, int terms, const double *coefficient, const float *const *src,
                  int64_t count);
 
+/* [rows, c]; the first `channels` of each row. */
+void ref_scale_channels(double *dst, const float *src, int64_t rows, int64_t c, int64_t channels,
+                        double factor);
+
+/* The whole transform of each channel of [n, h, w, c], the mask, the inverse, its real part. */
+void ref_scale_low_frequencies(double *dst, const float *src, int64_t n, int64_t h, int64_t w,
+                               int64_t c, double factor);
+
 #endif

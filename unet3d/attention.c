@@ -136,6 +136,23 @@ done:
     return st;
 }
 
+/* Attention spreads over more tokens than in training: logits grow with the square root of the
+ * ratio of the entropies (Attn-SF; method.md, section 7). */
+static vd_status attention_sharpness(const vd_unet_pass *pass, int64_t tokens, double *out) {
+    const double ratio = vd_unet_method(pass)->attention_ratio;
+    const double trained = (double)tokens / ratio;
+    *out = 1;
+    if (ratio == 0)
+        return VD_OK;
+    if (trained <= 1)
+        return vd_fail(VD_ERR_INPUT,
+                       "attention among %lld tokens cannot be scaled for %g times the pixels of "
+                       "training: %g tokens would be left; lower the ratio or render larger",
+                       (long long)tokens, ratio, trained);
+    *out = sqrt(log((double)tokens) / log(trained));
+    return VD_OK;
+}
+
 vd_status vd_spatial_transformer_forward(const vd_unet_pass *pass, vd_tensor *h,
                                          const vd_spatial_transformer *layer) {
     vd_status st;
@@ -147,9 +164,11 @@ vd_status vd_spatial_transformer_forward(const vd_unet_pass *pass, vd_tensor *h,
                               .outer_rows = pixels,
                               .inner_rows = 0,
                               .token_rows = 1};
+    double sharpness = 1;
     vd_tensor normed = {0};
     vd_tensor tokens = {0};
 
+    VD_TRY(attention_sharpness(pass, pixels, &sharpness));
     VD_TRY(vd_exec_alloc(x, h->dtype, h->rank, h->dim, &normed));
     VD_TRY(vd_group_norm(x, &normed, h, NULL, layer->norm.scale, layer->norm.shift,
                          layer->norm.groups, layer->norm.eps, VD_ACT_NONE));
@@ -159,7 +178,7 @@ vd_status vd_spatial_transformer_forward(const vd_unet_pass *pass, vd_tensor *h,
     vd_exec_free(x, &normed);
     for (int i = 0; i < layer->block_count; i++) {
         const vd_transformer_block *block = &layer->blocks[i];
-        VD_TRY(vd_self_attention_forward(x, &tokens, &block->self, &seq));
+        VD_TRY(vd_self_attention_forward(x, &tokens, &block->self, &seq, sharpness));
         VD_TRY(cross_attention_forward(pass, &tokens, pixels, &block->cross));
         VD_TRY(vd_feed_forward_forward(x, &tokens, &block->ff));
     }

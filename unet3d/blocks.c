@@ -1,6 +1,9 @@
 #include "unet3d/blocks.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+#include "unet3d/freeu.h"
 
 static vd_status layer_load(const vd_loader *l, const char *path, int index,
                             const vd_block_desc *desc, vd_unet_layer *layer) {
@@ -45,6 +48,8 @@ vd_status vd_unet_block_load(const vd_loader *l, const char *path, const vd_bloc
     const bool down = desc->kind == VD_BLOCK_DOWN;
     block->kind = desc->kind;
     block->path = vd_path_join("", "%s", path);
+    const char *number = strrchr(path, '.');
+    block->index = number == NULL ? 0 : (int)strtol(number + 1, NULL, 10);
     block->has_sampler = desc->has_sampler;
     block->layers = calloc((size_t)desc->layer_count, sizeof *block->layers);
     if (block->layers == NULL)
@@ -104,7 +109,9 @@ static vd_status layer_forward(const vd_unet_pass *pass, vd_tensor *h, vd_skip_s
             return vd_fail(VD_ERR_BACKEND, "%s: no skip connection is left", path);
         skip = skips->items[--skips->count];
     }
-    st = vd_resnet_forward(pass, &out, h, up ? &skip : NULL, &layer->resnet);
+    st = up ? vd_freeu_apply(pass->x, &vd_unet_method(pass)->freeu, block->index, h, &skip) : VD_OK;
+    if (st == VD_OK)
+        st = vd_resnet_forward(pass, &out, h, up ? &skip : NULL, &layer->resnet);
     vd_exec_free(pass->x, &skip);
     VD_TRY(st);
     vd_skip_release(pass->x, skips, h);
@@ -113,7 +120,10 @@ static vd_status layer_forward(const vd_unet_pass *pass, vd_tensor *h, vd_skip_s
     VD_TRY(vd_temporal_conv_forward(pass->x, h, &layer->temp_conv, pass->frames));
     VD_TRY(vd_unet_tap(pass, h, path, "temp_convs.%d", index));
     if (layer->has_attention) {
-        VD_TRY(vd_spatial_transformer_forward(pass, h, &layer->attention));
+        st = vd_spatial_transformer_forward(pass, h, &layer->attention);
+        if (st == VD_ERR_INPUT)
+            vd_fail_in(st, "%s.attentions.%d", path, index);
+        VD_TRY(st);
         VD_TRY(vd_unet_tap(pass, h, path, "attentions.%d", index));
         VD_TRY(vd_temporal_transformer_forward(pass->x, h, &layer->temp_attention, pass->frames));
         VD_TRY(vd_unet_tap(pass, h, path, "temp_attentions.%d", index));

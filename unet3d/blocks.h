@@ -74,6 +74,7 @@ typedef enum vd_block_kind { VD_BLOCK_DOWN, VD_BLOCK_MID, VD_BLOCK_UP } vd_block
 typedef struct vd_unet_block {
     vd_block_kind kind;
     vd_path path; /* "up_blocks.2" */
+    int index;    /* 2; of the middle block 0 */
     int layer_count;
     vd_unet_layer *layers;
     bool has_sampler;

@@ -5,6 +5,12 @@
 
 #include "temporal/path.h"
 
+const vd_step_method *vd_unet_method(const vd_unet_pass *pass) {
+    static const vd_step_method plain = {0};
+    const bool changed = pass->hooks != NULL && pass->hooks->method != NULL;
+    return changed ? pass->hooks->method : &plain;
+}
+
 bool vd_unet_is_tapped(const vd_unet_pass *pass) {
     return pass->hooks != NULL && pass->hooks->tap != NULL;
 }

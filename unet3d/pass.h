@@ -3,21 +3,14 @@
 #define VD_UNET3D_PASS_H
 
 #include "backend/backend.h"
-#include "unet3d/redilate.h"
-
-/* What one spatial convolution runs in a forward pass: all zero is the plain layer. */
-typedef struct vd_layer_method {
-    bool redilated;
-    vd_redilation factor;
-} vd_layer_method;
+#include "unet3d/method.h"
 
 /* What a caller may change or watch in a forward pass. NULL members do nothing. The same hooks
  * must be given to the dry and to the real pass. */
 typedef struct vd_unet_hooks {
     void *user;
-    /* An entry for each path of vd_unet_spatial_paths, in its order. Any table may be given to a
-     * real pass that some dry pass had. NULL: all layers are plain. */
-    const vd_layer_method *methods;
+    /* Any may be given to a real pass that some dry pass of the same batch had. */
+    const vd_step_method *method;
     /* Called after each module with its diffusers path ("down_blocks.0.resnets.1") and output:
      * a device view [batch * frames, h, w, c], or F32 [g, c] for "time_embedding" (g = 1 when all
      * timesteps are equal, else the batch), valid during the call. Not called in a dry pass.
@@ -31,6 +24,9 @@ typedef struct vd_unet_pass {
     int64_t batch, frames;
     vd_tensor time; /* SiLU of the time embedding, F32 [g, width], batch * frames a multiple of g */
 } vd_unet_pass;
+
+/* What this pass runs; all zero if nothing is changed. */
+const vd_step_method *vd_unet_method(const vd_unet_pass *pass);
 
 /* Is somebody watching? Then modules whose last step is fused into the next do it separately. */
 bool vd_unet_is_tapped(const vd_unet_pass *pass);

@@ -12,10 +12,8 @@ vd_status vd_spatial_conv_load(const vd_loader *l, const char *path, int64_t out
 
 /* NULL: the plain layer. */
 static const vd_redilation *redilation_of(const vd_unet_pass *pass, const vd_spatial_conv *layer) {
-    if (pass->hooks == NULL || pass->hooks->methods == NULL)
-        return NULL;
-    const vd_layer_method *method = &pass->hooks->methods[layer->index];
-    return method->redilated ? &method->factor : NULL;
+    const vd_layer_method *layers = vd_unet_method(pass)->layers;
+    return layers != NULL && layers[layer->index].redilated ? &layers[layer->index].factor : NULL;
 }
 
 vd_status vd_spatial_conv_alloc(const vd_unet_pass *pass, vd_tensor *dst, const vd_tensor *src,

@@ -1,16 +1,17 @@
-/* The settings of the method: which convolution each layer runs at each step.
+/* The settings of the method, as a file has them and as a clip carries them.
  *
  *     vd_settings *s;
- *     vd_settings_read("settings.json", &s);      // {"dilate": {"mid_block": 2.5}, "dilate_tau":
- * 30} vd_settings_check_steps(s, steps); vd_method_plan *plan; vd_method_plan_create(s,
- * vd_unet_spatial_paths(u), steps, &plan); vd_unet_hooks hooks = {.methods =
- * vd_method_plan_at(plan, step)};   // see unet3d.h
+ *     vd_settings_read("settings.json", &s);      // {"dilate": {"mid_block": 2}, "dilate_tau": 30}
+ *     vd_settings_check_steps(s, steps);
+ *     vd_settings_check_names(s, vd_unet_spatial_paths(u));
+ *     vd_method_plan *plan;                       // unet3d/method_plan.h
+ *     vd_method_plan_create(s, vd_unet_spatial_paths(u), steps, &plan);
  */
 #ifndef VD_UNET3D_SETTINGS_H
 #define VD_UNET3D_SETTINGS_H
 
 #include "core/json.h"
-#include "unet3d/pass.h"
+#include "unet3d/method.h"
 
 enum { VD_ALL_STEPS = 1 << 30 };
 
@@ -23,18 +24,35 @@ typedef struct vd_dilate_entry {
 
 typedef struct vd_settings {
     char *origin; /* for messages: the file */
+    bool progressive;
+
+    /* Steps 0 .. dilate_tau - 1 are re-dilated; VD_ALL_STEPS: all. */
     vd_dilate_entry *dilate;
     size_t dilate_count;
-    int dilate_tau; /* steps 0 .. dilate_tau - 1 are re-dilated; VD_ALL_STEPS: all */
-    bool progressive;
+    int dilate_tau;
+
+    /* Steps 0 .. ndcfg_tau - 1 take the negative prompt's prediction from a network with these
+     * factors (none: the plain network) beside the re-dilated one. */
+    vd_dilate_entry *ndcfg_dilate;
+    size_t ndcfg_count;
+    int ndcfg_tau;
+
+    vd_freeu freeu;
+    double attention_ratio; /* 0: off */
 } vd_settings;
 
 /* Reads the members of a JSON object:
- *   dilate       {name: factor or [factor of the height, of the width]}, factors in [1, 16]
- *   dilate_tau   whole number of steps, 0 to 1000; all steps if missing
- *   progressive  true: see vd_progressive_factor; needs dilate_tau
+ *   dilate           {name: factor or [factor of the height, of the width]}, factors in [1, 16]
+ *   dilate_tau       whole number of steps, 0 to 1000; all steps if missing
+ *   progressive      true: see vd_progressive_factor; needs dilate_tau
+ *   ndcfg_dilate     like dilate, may be empty
+ *   ndcfg_tau        like dilate_tau; if missing, dilate_tau where there is an ndcfg_dilate, else 0
+ *   freeu            {"b1", "b2", "s1", "s2": 0 to 16, "rule": "up_block_index" or "channels",
+ *                     "c1": 1280, "c2": 640}
+ *   attention_scale  {"ratio": above 0, at most 65536}
  * VD_ERR_INPUT with the JSON path: another key that is not in `others` (NULL-terminated; NULL:
- * none), a wrong type or range, no layer at all. `origin` names the source in later messages. */
+ * none), a wrong type or range, nothing that changes the network. `origin` names the source in
+ * later messages. */
 vd_status vd_settings_parse(const vd_json *doc, const vd_json_value *object,
                             const char *const *others, const char *origin, vd_settings **out);
 
@@ -42,37 +60,21 @@ vd_status vd_settings_parse(const vd_json *doc, const vd_json_value *object,
 VD_API vd_status vd_settings_read(const char *path, vd_settings **out);
 VD_API void vd_settings_destroy(vd_settings *s);
 
+/* Whether an object has any of the keys that vd_settings_parse reads. */
+bool vd_settings_present(const vd_json_value *object);
+
 /* Writes an object that vd_settings_parse reads back the same. key: as in vd_json_begin_object. */
 void vd_settings_put(vd_json_writer *w, const char *key, const vd_settings *s);
 
 /* paths: the layers that may be named, NULL-terminated. VD_ERR_INPUT for a name that is none of
- * them nor a prefix (it says why, or suggests the nearest), or two names that cover one layer. */
+ * them nor a prefix (it says why, or suggests the nearest), or two names of one table that cover
+ * one layer. */
 vd_status vd_settings_check_names(const vd_settings *s, const char *const *paths);
 
 /* VD_ERR_INPUT if a window of steps is longer than a run of `steps` steps. */
 vd_status vd_settings_check_steps(const vd_settings *s, int steps);
 
-/* The progressive rule: max(ceil(d * ((tau - step) / tau)), 2), for each axis by itself. tau >= 1.
- */
-double vd_progressive_factor(double d, int tau, int step);
-
-/* What layer `path` runs at `step` (0 = the noisiest). Compares names: make a plan for a loop. */
-vd_layer_method vd_settings_at(const vd_settings *s, const char *path, int step);
-
-/* The settings of a run, resolved: for each step one table with an entry for each layer. Steps
- * with the same table share it. */
-typedef struct vd_method_plan vd_method_plan;
-
-/* Tables have the order of `paths`. VD_ERR_INPUT: see vd_settings_check_names. Borrows nothing. */
-vd_status vd_method_plan_create(const vd_settings *s, const char *const *paths, int steps,
-                                vd_method_plan **out);
-void vd_method_plan_destroy(vd_method_plan *plan);
-
-/* The table of a step in 0 .. steps - 1. Borrowed from the plan. */
-const vd_layer_method *vd_method_plan_at(const vd_method_plan *plan, int step);
-
-/* The distinct tables, in the order of their first step. */
-int vd_method_plan_table_count(const vd_method_plan *plan);
-const vd_layer_method *vd_method_plan_table(const vd_method_plan *plan, int index);
+/* Is `name` the path itself or a prefix of it that ends before a dot? */
+bool vd_settings_name_covers(const char *name, const char *path);
 
 #endif

@@ -10,19 +10,19 @@
  *     }
  *     vd_unet_destroy(u);
  *
- * With settings that change from step to step (unet3d/settings.h), every table that the loop will
- * use goes through a dry forward before the one commit, so that the arena has room for the largest
- * and all plans are made:
+ * With settings that change from step to step (unet3d/method_plan.h), everything that the loop will
+ * run goes through a dry forward of the same batch before the one commit, so that the arena has
+ * room for the largest and all plans are made:
  *
  *     vd_unet_set_context(u, x, &text_states);
- *     for (int i = 0; i < vd_method_plan_table_count(plan); i++) {
- *         const vd_unet_hooks hooks = {.methods = vd_method_plan_table(plan, i)};
+ *     for (int i = 0; i < vd_method_plan_count(plan); i++) {
+ *         const vd_unet_hooks hooks = {.method = vd_method_plan_distinct(plan, i, NULL)};
  *         vd_unet_forward(u, x, &noise, &latents, timesteps, &hooks);
  *     }
  *     vd_exec_commit(x);
  *     vd_unet_set_context(u, x, &text_states);
  *     for (int step = 0; step < steps; step++) {
- *         const vd_unet_hooks hooks = {.methods = vd_method_plan_at(plan, step)};
+ *         const vd_unet_hooks hooks = {.method = vd_method_plan_at(plan, step)};
  *         vd_unet_forward(u, x, &noise, &latents, timesteps, &hooks);
  *         ...
  *     }
@@ -44,7 +44,7 @@ void vd_unet_destroy(vd_unet *u);
 
 const vd_unet_config *vd_unet_get_config(const vd_unet *u);
 
-/* vd_spatial_paths_of the config: NULL-terminated, borrowed from the UNet. vd_unet_hooks.methods
+/* vd_spatial_paths_of the config: NULL-terminated, borrowed from the UNet. vd_step_method
  * has an entry for each. */
 const char *const *vd_unet_spatial_paths(const vd_unet *u);
 

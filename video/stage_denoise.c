@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "unet3d/settings.h"
+#include "unet3d/method_plan.h"
 #include "video/guidance.h"
 #include "video/noise.h"
 #include "video/stage.h"
@@ -18,6 +18,7 @@ typedef struct denoiser {
     vd_tensor sample, output, states; /* device; sample and output [branches, C, F, h, w] */
     float *input;                     /* host: one branch's scaled sample */
     float *prediction;                /* host [branches, C, F, h, w] */
+    float *damped;                    /* host [C, F, h, w]: the noise-damped network's */
     float *mixed;                     /* host: the branches after guidance; NULL with one branch */
     float *noise, *noise_scratch;     /* host, for stochastic schedulers */
 } denoiser;
@@ -38,6 +39,7 @@ static vd_status denoiser_memory(const vd_render_job *j, denoiser *d) {
     VD_TRY(vd_backend_upload(be, d->states.data, j->context, vd_tensor_bytes(&d->states)));
     VD_TRY(vd_stage_floats(j->count, &d->input));
     VD_TRY(vd_stage_floats(j->count * (size_t)j->branches, &d->prediction));
+    VD_TRY(vd_stage_floats(j->count, &d->damped));
     if (j->branches == 2)
         VD_TRY(vd_stage_floats(j->count, &d->mixed));
     VD_TRY(vd_stage_floats(j->count, &d->noise));
@@ -55,6 +57,7 @@ static void denoiser_free(vd_backend *be, denoiser *d) {
     vd_backend_free(be, d->states_memory);
     free(d->input);
     free(d->prediction);
+    free(d->damped);
     free(d->mixed);
     free(d->noise);
     free(d->noise_scratch);
@@ -85,24 +88,40 @@ static void start_latents(const vd_render_job *j, denoiser *d) {
         j->latents[i] *= sigma;
 }
 
-/* One UNet call for all branches at once, then guidance. */
+/* The network on the first `batch` branches; `result` NULL: a dry run. */
+static vd_status forward(const vd_render_job *j, denoiser *d, const vd_step_method *method,
+                         int batch, double t, float *result) {
+    const double timestep[2] = {t, t};
+    const vd_unet_hooks hooks = {.method = method};
+    vd_tensor sample = d->sample, output = d->output;
+    sample.dim[0] = output.dim[0] = batch;
+    vd_status st = vd_unet_forward(j->m->unet, d->x, &output, &sample, timestep, &hooks);
+    if (st == VD_OK && result)
+        st = vd_backend_download(j->m->be, result, output.data, vd_tensor_bytes(&output));
+    return st;
+}
+
+/* One UNet call for all branches at once, then guidance. With noise damping, one more for the
+ * negative prompt. */
 static vd_status predict(const vd_render_job *j, denoiser *d, int call) {
     vd_status st = VD_OK;
     vd_backend *be = j->m->be;
     float scale = (float)vd_scheduler_input_scale(d->scheduler, call);
-    double timestep[2] = {vd_scheduler_timestep(d->scheduler, call), 0};
-    timestep[1] = timestep[0];
-    const vd_unet_hooks hooks = {.methods = d->plan ? vd_method_plan_at(d->plan, call) : NULL};
+    double t = vd_scheduler_timestep(d->scheduler, call);
+    const vd_step_method *method = d->plan ? vd_method_plan_at(d->plan, call) : NULL;
+    const vd_step_method *damped = d->plan ? vd_method_plan_damped_at(d->plan, call) : NULL;
     size_t bytes = j->count * sizeof(float);
     for (size_t i = 0; i < j->count; i++)
         d->input[i] = j->latents[i] * scale;
     for (int b = 0; b < j->branches; b++)
         VD_TRY(vd_backend_upload(be, (char *)d->sample.data + (size_t)b * bytes, d->input, bytes));
-    VD_TRY(vd_unet_forward(j->m->unet, d->x, &d->output, &d->sample, timestep, &hooks));
-    VD_TRY(vd_backend_download(be, d->prediction, d->output.data, (size_t)j->branches * bytes));
+    VD_TRY(forward(j, d, method, j->branches, t, d->prediction));
     if (j->branches == 2) {
         const float *uncond = d->prediction, *text = d->prediction + j->count;
-        vd_guidance_mix(d->mixed, uncond, uncond, text, j->r->guidance, j->count);
+        if (damped)
+            VD_TRY(forward(j, d, damped, 1, t, d->damped));
+        vd_guidance_mix(d->mixed, damped ? d->damped : uncond, uncond, text, j->r->guidance,
+                        j->count);
         if (j->r->guidance_rescale > 0)
             VD_TRY(vd_guidance_rescale(d->mixed, text, j->r->guidance_rescale, 1, j->count));
     }
@@ -145,19 +164,21 @@ done:
     return st;
 }
 
-/* Dry forwards with each table of the settings, and then the memory for the largest. */
+/* Dry forwards with each network of the settings, and then the memory for the largest. */
 static vd_status plan_memory(const vd_render_job *j, denoiser *d) {
     vd_status st = VD_OK;
     vd_unet *unet = j->m->unet;
-    const double timestep[2] = {0, 0};
     int calls = vd_scheduler_calls(d->scheduler);
     if (j->r->settings)
         VD_TRY(vd_method_plan_create(j->r->settings, vd_unet_spatial_paths(unet), calls, &d->plan));
     VD_TRY(vd_unet_set_context(unet, d->x, &d->states));
-    int tables = d->plan ? vd_method_plan_table_count(d->plan) : 1;
-    for (int i = 0; i < tables; i++) {
-        const vd_unet_hooks hooks = {.methods = d->plan ? vd_method_plan_table(d->plan, i) : NULL};
-        VD_TRY(vd_unet_forward(unet, d->x, &d->output, &d->sample, timestep, &hooks));
+    if (!d->plan)
+        VD_TRY(forward(j, d, NULL, j->branches, 0, NULL));
+    for (int i = 0; d->plan && i < vd_method_plan_count(d->plan); i++) {
+        bool damped = false;
+        const vd_step_method *method = vd_method_plan_distinct(d->plan, i, &damped);
+        if (!damped || j->branches == 2)
+            VD_TRY(forward(j, d, method, damped ? 1 : j->branches, 0, NULL));
     }
     VD_TRY(vd_exec_commit(d->x));
     VD_TRY(vd_unet_set_context(unet, d->x, &d->states));

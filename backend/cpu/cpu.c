@@ -92,6 +92,8 @@ static const vd_op_table ops = {
     .resize_bilinear = vd_cpu_resize_bilinear,
     .transpose = vd_cpu_transpose,
     .combine = vd_cpu_combine,
+    .scale_channels = vd_cpu_scale_channels,
+    .scale_low_frequencies = vd_cpu_scale_low_frequencies,
 };
 
 const vd_backend_table vd_cpu_backend = {

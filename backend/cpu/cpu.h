@@ -35,6 +35,8 @@ vd_status vd_cpu_resize_bilinear(vd_exec *x, vd_tensor *dst, const vd_tensor *sr
 vd_status vd_cpu_transpose(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
 vd_status vd_cpu_combine(vd_exec *x, vd_tensor *dst, int terms, const double *coefficient,
                          const vd_tensor *const *src);
+vd_status vd_cpu_scale_channels(vd_exec *x, vd_tensor *t, int64_t channels, double factor);
+vd_status vd_cpu_scale_low_frequencies(vd_exec *x, vd_tensor *t, double factor);
 
 /* The float32 values of a VD_WEIGHT_VECTOR. */
 const float *vd_cpu_vector(const vd_weight *vector);

@@ -1,4 +1,4 @@
-/* Activations and conversions, transposition, linear combinations. */
+/* Activations and conversions, scaled channels, transposition, linear combinations. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/dnnl_util.h"
 
@@ -54,6 +54,50 @@ vd_status vd_cpu_activate(vd_exec *x, vd_tensor *dst, const vd_tensor *src, vd_a
                         .count = vd_tensor_elements(dst)};
     if (!x->dry)
         vd_cpu_parallel(vd_cpu(x)->pool, pieces(job.count, CHUNK), activate_chunk, &job);
+    return VD_OK;
+}
+
+/* ---- scale_channels ------------------------------------------------------------------------- */
+
+typedef struct scale_job {
+    const vd_cpu_kernels *kernels;
+    vd_tensor *t;
+    int64_t rows, width, channels;
+    float factor;
+} scale_job;
+
+/* CHUNK elements or a row, whichever is more. */
+static int64_t scale_rows(const scale_job *job) {
+    return job->width < CHUNK ? CHUNK / job->width : 1;
+}
+
+static int scale_chunk(void *user, int64_t task, int thread) {
+    const scale_job *job = user;
+    (void)thread;
+    float values[BLOCK];
+    const int64_t each = scale_rows(job), end = task * each + piece(job->rows, each, task);
+    for (int64_t r = task * each; r < end; r++)
+        for (int64_t c = 0; c < job->channels; c += BLOCK) {
+            void *to = at(job->t, r * job->width + c);
+            const size_t run = (size_t)(job->channels - c < BLOCK ? job->channels - c : BLOCK);
+            job->kernels->load(values, to, job->t->dtype, run);
+            for (size_t i = 0; i < run; i++)
+                values[i] *= job->factor;
+            job->kernels->store(to, job->t->dtype, values, run);
+        }
+    return 0;
+}
+
+vd_status vd_cpu_scale_channels(vd_exec *x, vd_tensor *t, int64_t channels, double factor) {
+    const int64_t width = t->dim[t->rank - 1];
+    scale_job job = {.kernels = vd_cpu(x)->kernels,
+                     .t = t,
+                     .rows = vd_tensor_elements(t) / width,
+                     .width = width,
+                     .channels = channels,
+                     .factor = (float)factor};
+    if (!x->dry)
+        vd_cpu_parallel(vd_cpu(x)->pool, pieces(job.rows, scale_rows(&job)), scale_chunk, &job);
     return VD_OK;
 }
 

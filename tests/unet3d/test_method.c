@@ -1,7 +1,7 @@
 /* Whole forwards under the method's settings, against diffusers patched as the method does it
  * (golden data), and what a loop over steps relies on. */
 #include "tests/unet3d/inputs.h"
-#include "unet3d/settings.h"
+#include "unet3d/method_plan.h"
 
 static const char manifest[] = VD_BINARY_DIR "/golden/manifest.json";
 
@@ -24,30 +24,38 @@ static vd_method_plan *plan_of(const unet_run *run, const golden_case *c, int *s
     return plan;
 }
 
-static void test_golden(unet_run *one, unet_run *two) {
-    golden *g = golden_open(manifest);
-    golden_case *c;
+static void test_case(unet_run *one, unet_run *two, const golden_case *c) {
     inputs in;
-    int count = 0;
-    while ((c = golden_next(g, "redilate", "t2v-ms")) != NULL) {
-        int step = 0;
-        vd_method_plan *plan = plan_of(two, c, &step);
-        if (inputs_read(c, &in) && plan != NULL) {
-            const vd_unet_hooks hooks = {.methods = vd_method_plan_at(plan, step)};
-            float *threaded = predict(two, &in, &hooks);
-            float *alone = predict(one, &in, &hooks);
-            CHECK(threaded != NULL &&
-                  golden_compare(c, "sample", VD_F32, threaded, prediction_size(&in), GOLDEN_F32));
-            CHECK(same_bits(threaded, alone, prediction_size(&in) * sizeof *alone));
-            free(threaded);
-            free(alone);
-            count++;
-        }
-        inputs_free(&in);
-        vd_method_plan_destroy(plan);
+    int step = 0;
+    vd_method_plan *plan = plan_of(two, c, &step);
+    if (inputs_read(c, &in) && plan != NULL) {
+        const vd_unet_hooks hooks = {.method = vd_method_plan_at(plan, step)};
+        float *threaded = predict(two, &in, &hooks);
+        float *alone = predict(one, &in, &hooks);
+        CHECK(threaded != NULL &&
+              golden_compare(c, "sample", VD_F32, threaded, prediction_size(&in), GOLDEN_F32));
+        CHECK(same_bits(threaded, alone, prediction_size(&in) * sizeof *alone));
+        free(threaded);
+        free(alone);
     }
-    CHECK_MSG(count == 12, "%d cases", count);
-    CHECK(golden_close(g) == 0);
+    inputs_free(&in);
+    vd_method_plan_destroy(plan);
+}
+
+static void test_golden(unet_run *one, unet_run *two) {
+    static const struct {
+        const char *group;
+        int cases;
+    } groups[] = {{"redilate", 12}, {"freeu", 2}, {"attention_scale", 1}};
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
+        golden *g = golden_open(manifest);
+        golden_case *c;
+        int count = 0;
+        for (; (c = golden_next(g, groups[i].group, "t2v-ms")) != NULL; count++)
+            test_case(one, two, c);
+        CHECK_MSG(count == groups[i].cases, "%s: %d cases", groups[i].group, count);
+        CHECK(golden_close(g) == 0);
+    }
 }
 
 /* The list of method.md, section 2, for four levels with two layers a block. */
@@ -87,9 +95,9 @@ typedef struct loop {
     vd_tensor sample, states, out; /* on the device */
 } loop;
 
-/* A forward with a table; the prediction if `result`. */
-static vd_status forward(loop *l, const vd_layer_method *table, float *result) {
-    const vd_unet_hooks hooks = {.methods = table};
+/* A forward; the prediction if `result`. */
+static vd_status forward(loop *l, const vd_step_method *method, float *result) {
+    const vd_unet_hooks hooks = {.method = method};
     vd_status st =
         vd_unet_forward(l->run->u, l->run->x, &l->out, &l->sample, l->in->timestep, &hooks);
     if (st == VD_OK && result != NULL)
@@ -102,12 +110,11 @@ static vd_status forward(loop *l, const vd_layer_method *table, float *result) {
 static void run_loop(loop *l, const vd_method_plan *plan, int steps) {
     vd_exec *x = l->run->x;
     const size_t count = prediction_size(l->in);
-    const int tables = vd_method_plan_table_count(plan);
     size_t largest = 0;
     vd_exec_reset(x);
     CHECK_OK(vd_unet_set_context(l->run->u, x, &l->states));
-    for (int i = 0; i < tables; i++)
-        CHECK_OK(forward(l, vd_method_plan_table(plan, i), NULL));
+    for (int i = 0; i < vd_method_plan_count(plan); i++)
+        CHECK_OK(forward(l, vd_method_plan_distinct(plan, i, NULL), NULL));
     CHECK_OK(vd_exec_commit(x));
     largest = vd_exec_peak_bytes(x);
     CHECK_OK(vd_unet_set_context(l->run->u, x, &l->states));
@@ -118,7 +125,7 @@ static void run_loop(loop *l, const vd_method_plan *plan, int steps) {
     size_t largest_alone = 0;
     for (int i = 0; i < steps; i++) {
         size_t peak = 0;
-        const vd_unet_hooks hooks = {.methods = vd_method_plan_at(plan, i)};
+        const vd_unet_hooks hooks = {.method = vd_method_plan_at(plan, i)};
         float *alone = run_forward(l->run, &l->in->sample_shape, l->in->sample, &l->in->text_shape,
                                    l->in->text, l->in->timestep, &hooks, &peak);
         CHECK(same_bits(in_loop + (size_t)i * count, alone, count * sizeof *alone));
@@ -155,7 +162,7 @@ static void test_loop(unet_run *run) {
                   .sample = run_upload(run, &in.sample_shape, in.sample),
                   .states = run_upload(run, &in.text_shape, in.text),
                   .out = run_upload(run, &in.sample_shape, NULL)};
-        CHECK(vd_method_plan_table_count(plan) > 2);
+        CHECK(vd_method_plan_count(plan) > 2);
         run_loop(&l, plan, STEPS);
         vd_backend_free(run->be, l.sample.data);
         vd_backend_free(run->be, l.states.data);
@@ -182,7 +189,7 @@ static void test_too_small(unet_run *run) {
     CHECK_OK(vd_settings_parse(doc, vd_json_root(doc), NULL, "text", &s));
     CHECK_OK(vd_method_plan_create(s, vd_unet_spatial_paths(run->u), 1, &plan));
     if (plan != NULL) {
-        const vd_unet_hooks hooks = {.methods = vd_method_plan_at(plan, 0)};
+        const vd_unet_hooks hooks = {.method = vd_method_plan_at(plan, 0)};
         CHECK(run_forward(run, &sample_shape, zeros, &text_shape, zeros, &timestep, &hooks, NULL) ==
               NULL);
         CHECK_MSG(strstr(vd_error_message(), "down_blocks.2.downsamplers.0.conv: re-dilated") !=
@@ -192,6 +199,22 @@ static void test_too_small(unet_run *run) {
     vd_method_plan_destroy(plan);
     vd_settings_destroy(s);
     vd_json_destroy(doc);
+}
+
+/* Attention among tokens of which less than one would have been there in training. */
+static void test_too_few_tokens(unet_run *run) {
+    const vd_tensor sample_shape = {.dtype = VD_F32, .rank = 5, .dim = {1, 4, 1, 8, 16}};
+    const vd_tensor text_shape = {.dtype = VD_F32, .rank = 3, .dim = {1, 3, 16}};
+    const float zeros[4 * 8 * 16] = {0};
+    const double timestep = 1;
+    /* 8 x 16 pixels are 2 tokens at the lowest level. */
+    const vd_step_method method = {.attention_ratio = 2};
+    const vd_unet_hooks hooks = {.method = &method};
+    CHECK(run_forward(run, &sample_shape, zeros, &text_shape, zeros, &timestep, &hooks, NULL) ==
+          NULL);
+    CHECK_MSG(strstr(vd_error_message(), "mid_block.attentions.0: attention among 2 tokens") !=
+                  NULL,
+              "%s", vd_error_message());
 }
 
 int main(void) {
@@ -205,6 +228,7 @@ int main(void) {
         test_golden(&one, &two);
         test_loop(&two);
         test_too_small(&two);
+        test_too_few_tokens(&two);
     }
     run_close(&one);
     run_close(&two);

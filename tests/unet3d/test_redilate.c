@@ -5,8 +5,8 @@
 #include "tests/check.h"
 #include "tests/golden.h"
 #include "tests/ref_ops.h"
+#include "unet3d/method_plan.h"
 #include "unet3d/redilate.h"
-#include "unet3d/settings.h"
 
 static const char manifest[] = VD_BINARY_DIR "/golden/manifest.json";
 

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "tests/check.h"
-#include "unet3d/settings.h"
+#include "unet3d/method_plan.h"
 
 /* As vd_unet_spatial_paths lists them; a part of a small UNet. */
 static const char *const paths[] = {
@@ -74,6 +74,33 @@ static void test_refusals(void) {
         {"{\"dilate\": {\"mid_block.attentions.0\": 2}}", "is attention"},
         {"{\"dilate\": {\"mid_block\": 2, \"mid_block.resnets.0.conv2\": 3}}",
          "both name layer \"mid_block.resnets.0.conv2\""},
+        {"{\"dilate\": {\"mid_block\": 2}, \"ndcfg_dilate\": []}",
+         "$.ndcfg_dilate: must be an object"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"ndcfg_dilate\": {\"mid_block\": 17}}",
+         "$.ndcfg_dilate.mid_block: the dilation 17"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"ndcfg_dilate\": {\"midblock\": 2}}",
+         "f.json: ndcfg_dilate: the model has no layer \"midblock\"; did you mean \"mid_block\"?"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"ndcfg_dilate\": {\"mid_block\": 2, "
+         "\"mid_block.resnets\": 2}}",
+         "ndcfg_dilate: \"mid_block\" and \"mid_block.resnets\" both name"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"ndcfg_tau\": 51}",
+         "f.json: ndcfg_tau is 51 and the run has 50 steps"},
+        {"{\"ndcfg_dilate\": {\"mid_block\": 2}}", "has no \"dilate\""},
+        {"{\"dilate_tau\": 3, \"attention_scale\": {\"ratio\": 2}}", "has no \"dilate\""},
+        {"{\"freeu\": 1}", "$.freeu"},
+        {"{\"freeu\": {\"b1\": 1, \"b2\": 1, \"s1\": 1}}", "$.freeu: wants \"b1\""},
+        {"{\"freeu\": {\"b1\": 1, \"b2\": 1, \"s1\": 1, \"s2\": -1, \"rule\": \"channels\"}}",
+         "$.freeu.s2"},
+        {"{\"freeu\": {\"b1\": 1, \"b2\": 1, \"s1\": 1, \"s2\": 1, \"rule\": \"block\"}}",
+         "\"rule\" is \"up_block_index\""},
+        {"{\"freeu\": {\"b1\": 1, \"b2\": 1, \"s1\": 1, \"s2\": 1, \"rule\": \"channels\", "
+         "\"c3\": 8}}",
+         "$.freeu.c3: unknown key"},
+        {"{\"attention_scale\": 4}", "$.attention_scale"},
+        {"{\"attention_scale\": {}}", "wants \"ratio\" above 0"},
+        {"{\"attention_scale\": {\"ratio\": 0}}", "wants \"ratio\" above 0"},
+        {"{\"attention_scale\": {\"ratio\": -2}}", "$.attention_scale.ratio"},
+        {"{\"attention_scale\": {\"ratio\": NaN}}", "$.attention_scale.ratio"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         vd_method_plan *p = NULL;
@@ -96,9 +123,9 @@ static void test_names(void) {
         return;
     static const vd_redilation want[LAYERS] = {{2, 2}, {2, 2}, {2, 2}, {1.5, 3}, {1.5, 3},
                                                {0, 0}, {0, 0}, {0, 0}, {1, 1}};
-    const vd_layer_method *table = vd_method_plan_at(p, 0);
-    CHECK(vd_method_plan_table_count(p) == 1 && vd_method_plan_table(p, 0) == table);
-    CHECK(vd_method_plan_at(p, 2) == table);
+    const vd_layer_method *table = vd_method_plan_at(p, 0)->layers;
+    CHECK(vd_method_plan_count(p) == 1);
+    CHECK(vd_method_plan_distinct(p, 0, NULL) == vd_method_plan_at(p, 2));
     for (int i = 0; i < LAYERS; i++) {
         CHECK_MSG(table[i].redilated == (want[i].h > 0), "%s", paths[i]);
         CHECK_MSG(table[i].factor.h == want[i].h && table[i].factor.w == want[i].w, "%s", paths[i]);
@@ -116,9 +143,9 @@ static void test_progressive(void) {
     if (p == NULL)
         return;
     /* Tables change after steps 8 (4 -> 3), 11 (3 -> 2), 17 (3 -> 2) and 34 (plain). */
-    CHECK(vd_method_plan_table_count(p) == 5);
+    CHECK(vd_method_plan_count(p) == 5);
     for (int step = 0; step < 50; step++) {
-        const vd_layer_method *t = vd_method_plan_at(p, step);
+        const vd_layer_method *t = vd_method_plan_at(p, step)->layers;
         const double four = step <= 8 ? 4 : step <= 17 ? 3 : 2;
         const double three = step <= 11 ? 3 : 2;
         CHECK(t[8].redilated == false);
@@ -133,8 +160,46 @@ static void test_progressive(void) {
     /* A window of no steps leaves the plain UNet, also with the progressive rule. */
     CHECK_OK(
         plan("{\"dilate\": {\"mid_block\": 2}, \"dilate_tau\": 0, \"progressive\": true}", 2, &p));
-    CHECK(p != NULL && vd_method_plan_table_count(p) == 1);
-    CHECK(p != NULL && !vd_method_plan_at(p, 0)[6].redilated);
+    CHECK(p != NULL && vd_method_plan_count(p) == 1);
+    CHECK(p != NULL && !vd_method_plan_at(p, 0)->layers[6].redilated);
+    vd_method_plan_destroy(p);
+}
+
+/* Noise damping: an own table and window, the rules shared; nothing twice. */
+static void test_damping(void) {
+    vd_method_plan *p = NULL;
+    CHECK_OK(plan("{\"dilate\": {\"down_blocks.0\": 2, \"mid_block\": 4}, \"dilate_tau\": 6,"
+                  " \"progressive\": true, \"ndcfg_dilate\": {\"mid_block\": 4}, \"ndcfg_tau\": 4,"
+                  " \"attention_scale\": {\"ratio\": 4}}",
+                  8, &p));
+    for (int step = 0; p != NULL && step < 8; step++) {
+        const vd_step_method *strong = vd_method_plan_at(p, step);
+        const vd_step_method *damped = vd_method_plan_damped_at(p, step);
+        /* 4 (1 - step / 6) and 4 (1 - step / 4), rounded up, at least 2 */
+        const double want = step == 0 ? 4 : step == 1 ? 4 : step == 2 ? 3 : 2;
+        const double want_damped = step == 0 ? 4 : step == 1 ? 3 : 2;
+        CHECK(strong->layers[0].redilated == (step < 6) && strong->attention_ratio == 4);
+        CHECK(step >= 6 || strong->layers[6].factor.h == want);
+        CHECK_MSG((damped != NULL) == (step < 4), "step %d", step);
+        if (damped != NULL) {
+            CHECK(!damped->layers[0].redilated && damped->attention_ratio == 4);
+            CHECK_MSG(damped->layers[6].factor.w == want_damped, "step %d", step);
+        }
+    }
+    vd_method_plan_destroy(p);
+    /* The plain network damps where only the window is given; and not after the dilation. */
+    CHECK_OK(plan("{\"dilate\": {\"mid_block\": 2}, \"dilate_tau\": 2, \"ndcfg_tau\": 4}", 5, &p));
+    for (int step = 0; p != NULL && step < 5; step++) {
+        const vd_step_method *damped = vd_method_plan_damped_at(p, step);
+        CHECK((damped != NULL) == (step < 2));
+        CHECK(damped == NULL || !damped->layers[6].redilated);
+    }
+    CHECK(p != NULL && vd_method_plan_count(p) == 3);
+    vd_method_plan_destroy(p);
+    /* The same table gives the same prediction: it is not computed again. */
+    CHECK_OK(plan("{\"dilate\": {\"mid_block\": 2}, \"ndcfg_dilate\": {\"mid_block.resnets\": 2}}",
+                  3, &p));
+    CHECK(p != NULL && vd_method_plan_damped_at(p, 1) == NULL && vd_method_plan_count(p) == 1);
     vd_method_plan_destroy(p);
 }
 
@@ -171,6 +236,13 @@ static void test_round_trip(void) {
         "{\"dilate\":{\"mid_block\":2.5,\"down_blocks.0\":[1.5,1.1]},\"dilate_tau\":6,"
         "\"progressive\":true}",
         "{\"dilate\":{\"mid_block\":2},\"progressive\":false}",
+        "{\"dilate\":{\"mid_block\":4},\"dilate_tau\":35,\"progressive\":true,"
+        "\"ndcfg_dilate\":{\"mid_block\":[3,2]},\"ndcfg_tau\":30}",
+        "{\"dilate\":{\"mid_block\":4},\"progressive\":false,\"ndcfg_tau\":3}",
+        "{\"freeu\":{\"b1\":1.2,\"b2\":1.4,\"s1\":0.9,\"s2\":0.2,\"rule\":\"up_block_index\"}}",
+        "{\"dilate\":{\"mid_block\":2},\"progressive\":false,\"freeu\":{\"b1\":1.2,\"b2\":1.4,"
+        "\"s1\":0.9,\"s2\":0.2,\"rule\":\"channels\",\"c1\":1280,\"c2\":640},"
+        "\"attention_scale\":{\"ratio\":4}}",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         vd_settings *s = NULL;
@@ -194,6 +266,7 @@ int main(void) {
     test_refusals();
     test_names();
     test_progressive();
+    test_damping();
     test_file();
     return CHECK_DONE();
 }
