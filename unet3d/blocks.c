@@ -8,7 +8,7 @@
 static vd_status layer_load(const vd_loader *l, const char *path, int index,
                             const vd_block_desc *desc, vd_unet_layer *layer) {
     vd_status st;
-    const int heads = (int)(desc->out / desc->head_dim);
+    const int head_dim = (int)(desc->out / desc->heads);
     const vd_resnet_desc resnet = {
         .in = index == 0 ? desc->in : desc->out,
         .skip = desc->kind == VD_BLOCK_UP ? desc->skip[index] : 0,
@@ -20,24 +20,26 @@ static vd_status layer_load(const vd_loader *l, const char *path, int index,
     const vd_spatial_transformer_desc attention = {
         .channels = desc->out,
         .text_width = desc->text_width,
-        .heads = heads,
-        .head_dim = desc->head_dim,
+        .heads = desc->heads,
+        .head_dim = head_dim,
         .groups = desc->groups,
-        .blocks = 1,
+        .blocks = desc->transformers,
     };
 
     layer->has_attention = desc->has_attention[index];
+    layer->has_temporal = desc->temporal;
     VD_TRY(
         vd_resnet_load(l, vd_path_join(path, "resnets.%d", index).text, &resnet, &layer->resnet));
-    VD_TRY(vd_temporal_conv_load(l, vd_path_join(path, "temp_convs.%d", index).text, desc->out,
-                                 desc->groups, &layer->temp_conv));
-    if (layer->has_attention) {
+    if (layer->has_attention)
         VD_TRY(vd_spatial_transformer_load(l, vd_path_join(path, "attentions.%d", index).text,
                                            &attention, &layer->attention));
+    if (layer->has_temporal)
+        VD_TRY(vd_temporal_conv_load(l, vd_path_join(path, "temp_convs.%d", index).text, desc->out,
+                                     desc->groups, &layer->temp_conv));
+    if (layer->has_temporal && layer->has_attention)
         VD_TRY(vd_temporal_transformer_load(l, vd_path_join(path, "temp_attentions.%d", index).text,
-                                            desc->out, heads, desc->head_dim, desc->groups,
+                                            desc->out, desc->heads, head_dim, desc->groups,
                                             &layer->temp_attention));
-    }
 done:
     return st;
 }
@@ -117,14 +119,18 @@ static vd_status layer_forward(const vd_unet_pass *pass, vd_tensor *h, vd_skip_s
     vd_skip_release(pass->x, skips, h);
     *h = out;
     VD_TRY(vd_unet_tap(pass, h, path, "resnets.%d", index));
-    VD_TRY(vd_temporal_conv_forward(pass->x, h, &layer->temp_conv, pass->frames));
-    VD_TRY(vd_unet_tap(pass, h, path, "temp_convs.%d", index));
+    if (layer->has_temporal) {
+        VD_TRY(vd_temporal_conv_forward(pass->x, h, &layer->temp_conv, pass->frames));
+        VD_TRY(vd_unet_tap(pass, h, path, "temp_convs.%d", index));
+    }
     if (layer->has_attention) {
         st = vd_spatial_transformer_forward(pass, h, &layer->attention);
         if (st == VD_ERR_INPUT)
             vd_fail_in(st, "%s.attentions.%d", path, index);
         VD_TRY(st);
         VD_TRY(vd_unet_tap(pass, h, path, "attentions.%d", index));
+    }
+    if (layer->has_temporal && layer->has_attention) {
         VD_TRY(vd_temporal_transformer_forward(pass->x, h, &layer->temp_attention, pass->frames));
         VD_TRY(vd_unet_tap(pass, h, path, "temp_attentions.%d", index));
     }

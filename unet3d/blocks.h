@@ -2,7 +2,7 @@
  *
  * One kind of layer serves all UNets of the family: resnet, then whatever of temporal convolution,
  * spatial transformer and temporal transformer the model has. The middle block is a block of two
- * layers, the second without transformers.
+ * layers (of one, or missing, in some 2D models), the second without transformers.
  */
 #ifndef VD_UNET3D_BLOCKS_H
 #define VD_UNET3D_BLOCKS_H
@@ -63,9 +63,10 @@ vd_status vd_resnet_forward(const vd_unet_pass *pass, vd_tensor *out, const vd_t
 
 typedef struct vd_unet_layer {
     vd_resnet resnet;
-    vd_temporal_conv temp_conv;
-    bool has_attention; /* the two below */
+    bool has_attention;
     vd_spatial_transformer attention;
+    bool has_temporal; /* the two below; the second only with has_attention */
+    vd_temporal_conv temp_conv;
     vd_temporal_transformer temp_attention;
 } vd_unet_layer;
 
@@ -89,7 +90,8 @@ typedef struct vd_block_desc {
     bool has_attention[VD_BLOCK_MAX_LAYERS];
     int64_t skip[VD_BLOCK_MAX_LAYERS]; /* channels of the skip that each layer pops; up only */
     int64_t in, out, time_width, text_width;
-    int groups, head_dim;
+    int groups, heads, transformers; /* blocks in each spatial transformer */
+    bool temporal;
     float eps;
     bool has_sampler;
 } vd_block_desc;

@@ -6,12 +6,15 @@
 
 enum { TRANSFORMER_IN_HEADS = 8 };
 
-static vd_block_desc common_desc(const vd_unet_config *c) {
+static vd_block_desc common_desc(const vd_unet_config *c, int level) {
     return (vd_block_desc){
+        .temporal = c->temporal,
+        .out = c->channels[level],
+        .heads = c->heads[level],
+        .transformers = c->transformers[level],
         .time_width = 4 * c->channels[0],
         .text_width = c->cross_attention_dim,
         .groups = c->norm_groups,
-        .head_dim = c->head_dim,
         .eps = c->norm_eps,
     };
 }
@@ -33,11 +36,11 @@ static vd_status load_blocks(const vd_loader *l, vd_unet *u) {
 
     skip[skips++] = channels;
     for (int i = 0; i < levels; i++) {
-        vd_block_desc desc = common_desc(c);
+        vd_block_desc desc = common_desc(c, i);
         desc.kind = VD_BLOCK_DOWN;
         desc.layer_count = c->layers_per_block;
         desc.in = channels;
-        desc.out = channels = c->channels[i];
+        channels = desc.out;
         desc.has_sampler = i < levels - 1;
         fill_attention(&desc, c->down_attention[i]);
         for (int k = 0; k < desc.layer_count + desc.has_sampler; k++)
@@ -45,19 +48,20 @@ static vd_status load_blocks(const vd_loader *l, vd_unet *u) {
         VD_TRY(vd_unet_block_load(l, vd_path_join("down_blocks", "%d", i).text, &desc, next++));
     }
 
-    vd_block_desc mid = common_desc(c);
+    vd_block_desc mid = common_desc(c, levels - 1);
     mid.kind = VD_BLOCK_MID;
-    mid.layer_count = 2;
-    mid.in = mid.out = channels;
-    mid.has_attention[0] = true;
-    VD_TRY(vd_unet_block_load(l, "mid_block", &mid, next++));
+    mid.layer_count = c->mid_layers;
+    mid.in = channels;
+    mid.has_attention[0] = c->mid_attention;
+    if (c->mid_layers > 0)
+        VD_TRY(vd_unet_block_load(l, "mid_block", &mid, next++));
 
     for (int i = 0; i < levels; i++) {
-        vd_block_desc desc = common_desc(c);
+        vd_block_desc desc = common_desc(c, levels - 1 - i);
         desc.kind = VD_BLOCK_UP;
         desc.layer_count = c->layers_per_block + 1;
         desc.in = channels;
-        desc.out = channels = c->channels[levels - 1 - i];
+        channels = desc.out;
         desc.has_sampler = i < levels - 1;
         fill_attention(&desc, c->up_attention[i]);
         for (int k = 0; k < desc.layer_count; k++)
@@ -75,12 +79,19 @@ static vd_status load_layers(const vd_loader *l, vd_unet *u) {
     VD_TRY(vd_load_linear(l, "time_embedding.linear_1", 4 * width, width, true, &u->time1));
     VD_TRY(vd_load_linear(l, "time_embedding.linear_2", 4 * width, 4 * width, true, &u->time2));
     VD_TRY(vd_load_conv(l, "conv_in", width, c->in_channels, 3, 3, false, &u->conv_in));
-    VD_TRY(vd_temporal_transformer_load(l, "transformer_in", width, TRANSFORMER_IN_HEADS,
-                                        c->head_dim, c->norm_groups, &u->transformer_in));
+    if (c->temporal)
+        VD_TRY(vd_temporal_transformer_load(l, "transformer_in", width, TRANSFORMER_IN_HEADS,
+                                            c->head_dim, c->norm_groups, &u->transformer_in));
+    if (c->added_width > 0) {
+        VD_TRY(vd_load_linear(l, "add_embedding.linear_1", 4 * width, c->added_width, true,
+                              &u->added1));
+        VD_TRY(vd_load_linear(l, "add_embedding.linear_2", 4 * width, 4 * width, true, &u->added2));
+    }
     VD_TRY(load_blocks(l, u));
     VD_TRY(vd_load_norm(l, "conv_norm_out", width, c->norm_groups, c->norm_eps, &u->norm_out));
     VD_TRY(vd_load_conv(l, "conv_out", c->out_channels, width, 3, 3, false, &u->conv_out));
-    VD_TRY(vd_checkpoint_finish(l->ck, "UNet3DConditionModel"));
+    VD_TRY(
+        vd_checkpoint_finish(l->ck, c->temporal ? "UNet3DConditionModel" : "UNet2DConditionModel"));
 done:
     return st;
 }
@@ -101,7 +112,7 @@ static void number_spatials(vd_unet *u) {
 
 static vd_status allocate(vd_unet *u) {
     const vd_unet_config *c = &u->config;
-    const size_t blocks = 2 * (size_t)c->levels + 1;
+    const size_t blocks = 2 * (size_t)c->levels + (c->mid_layers > 0);
     u->skips.room = c->levels * (c->layers_per_block + 1) + 1;
     u->blocks = calloc(blocks, sizeof *u->blocks);
     u->skips.items = calloc((size_t)u->skips.room, sizeof *u->skips.items);
@@ -148,6 +159,8 @@ void vd_unet_destroy(vd_unet *u) {
         return;
     vd_linear_layer_destroy(u->be, &u->time1);
     vd_linear_layer_destroy(u->be, &u->time2);
+    vd_linear_layer_destroy(u->be, &u->added1);
+    vd_linear_layer_destroy(u->be, &u->added2);
     vd_conv_layer_destroy(u->be, &u->conv_in);
     vd_conv_layer_destroy(u->be, &u->conv_out);
     vd_temporal_transformer_destroy(u->be, &u->transformer_in);
@@ -155,6 +168,7 @@ void vd_unet_destroy(vd_unet *u) {
     for (int i = 0; i < u->block_count; i++)
         vd_unet_block_destroy(u->be, &u->blocks[i]);
     vd_backend_free(u->be, u->context);
+    vd_backend_free(u->be, u->added.data);
     vd_checkpoint_destroy(u->ck);
     free(u->blocks);
     vd_spatial_paths_free(&u->spatial_paths);

@@ -1,6 +1,8 @@
 #include "unet3d/unet3d.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "core/arena.h"
 #include "unet3d/unet3d_impl.h"
@@ -88,7 +90,58 @@ void vd_timestep_embedding(float *dst, int64_t width, double timestep) {
         dst[width - 1] = 0.0f;
 }
 
-/* pass->time = SiLU(time_embedding(timesteps)), one row if all are equal. */
+vd_status vd_unet_set_added(vd_unet *u, int64_t items, const float *pooled, int ids,
+                            const double *time_ids) {
+    const int64_t width = u->config.added_width;
+    const int64_t each = u->config.added_time_dim;
+    const int64_t pooled_width = width - ids * each;
+    float *rows = NULL;
+    vd_status st;
+    if (items < 1 || pooled_width < 1)
+        return vd_fail(VD_ERR_BACKEND,
+                       "the UNet's added embedding is %lld wide: not for %d time ids of %lld each",
+                       (long long)width, ids, (long long)each);
+    vd_backend_free(u->be, u->added.data);
+    u->added = VD_VIEW(NULL, VD_F32, items, width);
+    rows = malloc(vd_tensor_bytes(&u->added));
+    if (rows == NULL)
+        return vd_fail(VD_ERR_MEMORY, "no memory for the added embedding");
+    for (int64_t i = 0; i < items; i++) {
+        float *row = rows + i * width;
+        memcpy(row, pooled + i * pooled_width, (size_t)pooled_width * sizeof *row);
+        for (int k = 0; k < ids; k++)
+            vd_timestep_embedding(row + pooled_width + k * each, each, time_ids[i * ids + k]);
+    }
+    VD_TRY(vd_backend_alloc(u->be, vd_tensor_bytes(&u->added), &u->added.data));
+    VD_TRY(vd_backend_upload(u->be, u->added.data, rows, vd_tensor_bytes(&u->added)));
+done:
+    free(rows);
+    return st;
+}
+
+/* pass->time += add_embedding(pooled text, time ids) */
+static vd_status add_embedding(const vd_unet *u, vd_unet_pass *pass) {
+    static const double both[] = {1, 1};
+    vd_status st;
+    vd_exec *x = pass->x;
+    const int64_t width = 4 * u->config.channels[0];
+    const vd_tensor rows = VD_VIEW(u->added.data, VD_F32, pass->batch, u->config.added_width);
+    vd_tensor hidden = {0};
+    vd_tensor added = {0};
+    VD_TRY(VD_ALLOC(x, VD_F32, &hidden, pass->batch, width));
+    VD_TRY(vd_linear(x, &hidden, &rows, u->added1.w, u->added1.bias, NULL, VD_ACT_SILU));
+    VD_TRY(VD_ALLOC(x, VD_F32, &added, pass->batch, width));
+    VD_TRY(vd_linear(x, &added, &hidden, u->added2.w, u->added2.bias, NULL, VD_ACT_NONE));
+    VD_TRY(vd_unet_tap(pass, &added, "", "add_embedding"));
+    const vd_tensor *terms[] = {&pass->time, &added};
+    VD_TRY(vd_combine(x, &pass->time, 2, both, terms));
+done:
+    vd_exec_free(x, &hidden);
+    vd_exec_free(x, &added);
+    return st;
+}
+
+/* pass->time = SiLU(time_embedding(timesteps) + what is added), one row if all are equal. */
 static vd_status embed_time(vd_unet *u, vd_unet_pass *pass, const double *timestep) {
     vd_status st;
     vd_exec *x = pass->x;
@@ -96,7 +149,7 @@ static vd_status embed_time(vd_unet *u, vd_unet_pass *pass, const double *timest
     const size_t row_bytes = (size_t)width * sizeof(float);
     vd_tensor waves = {0};
     vd_tensor hidden = {0};
-    int64_t rows = 1;
+    int64_t rows = u->config.added_width > 0 ? pass->batch : 1;
     for (int64_t i = 1; i < pass->batch; i++)
         if (timestep[i] != timestep[0])
             rows = pass->batch;
@@ -112,6 +165,8 @@ static vd_status embed_time(vd_unet *u, vd_unet_pass *pass, const double *timest
     VD_TRY(VD_ALLOC(x, VD_F32, &pass->time, rows, 4 * width));
     VD_TRY(vd_linear(x, &pass->time, &hidden, u->time2.w, u->time2.bias, NULL, VD_ACT_NONE));
     VD_TRY(vd_unet_tap(pass, &pass->time, "", "time_embedding"));
+    if (u->config.added_width > 0)
+        VD_TRY(add_embedding(u, pass));
     VD_TRY(vd_activate(x, &pass->time, &pass->time, VD_ACT_SILU));
 done:
     vd_exec_free(x, &waves);
@@ -144,8 +199,10 @@ static vd_status enter(const vd_unet *u, const vd_unet_pass *pass, vd_tensor *h,
     VD_TRY(vd_conv2d(x, h, &last, u->conv_in.w, u->conv_in.bias, NULL, NULL, &plain_3x3));
     vd_exec_free(x, &last);
     VD_TRY(vd_unet_tap(pass, h, "", "conv_in"));
-    VD_TRY(vd_temporal_transformer_forward(x, h, &u->transformer_in, pass->frames));
-    VD_TRY(vd_unet_tap(pass, h, "", "transformer_in"));
+    if (u->config.temporal) {
+        VD_TRY(vd_temporal_transformer_forward(x, h, &u->transformer_in, pass->frames));
+        VD_TRY(vd_unet_tap(pass, h, "", "transformer_in"));
+    }
 done:
     vd_exec_free(x, &last);
     return st;
@@ -204,6 +261,10 @@ static vd_status check_call(const vd_unet *u, vd_exec *x, const vd_tensor *dst,
                        "the UNet has text states for %lld items and a sample of %lld; set the "
                        "context first",
                        (long long)u->context_items, (long long)sample->dim[0]);
+    if (u->config.added_width > 0 && (u->added.data == NULL || sample->dim[0] > u->added.dim[0]))
+        return vd_fail(VD_ERR_BACKEND,
+                       "the UNet takes pooled text and time ids for %lld items; set them first",
+                       (long long)sample->dim[0]);
     for (int64_t i = 0; i < sample->dim[0]; i++)
         if (!isfinite(timestep[i]))
             return vd_fail(VD_ERR_BACKEND, "timestep %lld is not a number", (long long)i);

@@ -1,4 +1,6 @@
-/* UNet3DConditionModel, the denoiser of text-to-video models of the ms-1.7b kind: load, forward.
+/* UNet3DConditionModel, the denoiser of text-to-video models of the ms-1.7b kind, and
+ * UNet2DConditionModel, that of Stable Diffusion: load, forward. The second is the first without
+ * what looks along the frames.
  *
  *     vd_unet *u;
  *     vd_unet_open(be, "model/unet", VD_BF16, &u);
@@ -54,8 +56,16 @@ const char *const *vd_unet_spatial_paths(const vd_unet *u);
  * a dry call only plans. */
 vd_status vd_unet_set_context(vd_unet *u, vd_exec *x, const vd_tensor *states);
 
+/* What a network with an added embedding (config.added_width > 0: SD XL) takes beside the text:
+ * pooled text states [items, added_width - ids * added_time_dim] and `ids` time ids for each item
+ * (SD XL's 6: original height and width, crop's top and left, target height and width), both host
+ * memory and copied. Call it before the first forward. VD_ERR_BACKEND for another network. */
+vd_status vd_unet_set_added(vd_unet *u, int64_t items, const float *pooled, int ids,
+                            const double *time_ids);
+
 /* Predicts dst [B, out_channels, F, H, W] from sample [B, in_channels, F, H, W], both F32 device
- * memory. B may be smaller than the context's: its first B items are used. timestep: B values.
+ * memory. B may be smaller than the context's: its first B items are used. The frames of a 2D
+ * network's item are pictures that share the text and do not see each other. timestep: B values.
  * hooks: NULL for none. The exec has the dtype that the weights were packed in. All that is taken
  * from the arena is given back, also after a failure. */
 vd_status vd_unet_forward(vd_unet *u, vd_exec *x, vd_tensor *dst, const vd_tensor *sample,

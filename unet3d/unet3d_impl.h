@@ -11,6 +11,7 @@ struct vd_unet {
     vd_unet_config config;
     vd_checkpoint *ck;
     vd_linear_layer time1, time2;
+    vd_linear_layer added1, added2; /* of SD XL's added embedding */
     vd_conv_layer conv_in, conv_out;
     vd_temporal_transformer transformer_in;
     vd_norm_layer norm_out;
@@ -21,6 +22,7 @@ struct vd_unet {
     void *context; /* keys and values of the text, for all layers; device memory */
     size_t context_bytes;
     int64_t context_items;
+    vd_tensor added;     /* input of the added embedding, F32 [items, added_width]; device memory */
     vd_skip_stack skips; /* empty between forwards */
     float *sinusoids;    /* one row of the time embedding's input; host */
 };

@@ -84,6 +84,13 @@ static vd_status read_configs(vd_model *m) {
     if (!path)
         return vd_fail(VD_ERR_MEMORY, "no memory for a path");
     VD_TRY(vd_unet_config_read(path, &m->unet_config));
+    if (!m->unet_config.temporal) {
+        st = vd_fail(VD_ERR_INPUT,
+                     "%s: a UNet2DConditionModel draws pictures; %s wants a "
+                     "UNet3DConditionModel",
+                     path, PIPELINE);
+        goto done;
+    }
     VD_TRY(vd_vae_read_config(m->folder.vae, &m->vae_config));
     if (m->vae_config.latent_channels != m->unet_config.in_channels) {
         st = vd_fail(VD_ERR_INPUT,

@@ -15,17 +15,27 @@ static vd_status parse(const char *text, vd_unet_config *out) {
 }
 
 /* A config with the class name and these members. */
-static vd_status parse_members(const char *members, vd_unet_config *out) {
+static vd_status parse_class(const char *class_name, const char *members, vd_unet_config *out) {
     char text[4096];
-    snprintf(text, sizeof text, "{\"_class_name\": \"UNet3DConditionModel\"%s%s}",
+    snprintf(text, sizeof text, "{\"_class_name\": \"%s\"%s%s}", class_name,
              members[0] == '\0' ? "" : ", ", members);
     return parse(text, out);
+}
+
+static vd_status parse_members(const char *members, vd_unet_config *out) {
+    return parse_class("UNet3DConditionModel", members, out);
+}
+
+static vd_status parse_2d(const char *members, vd_unet_config *out) {
+    return parse_class("UNet2DConditionModel", members, out);
 }
 
 static void test_defaults(void) {
     vd_unet_config c = {0};
     CHECK_OK(parse_members("", &c));
-    CHECK(c.levels == 4 && c.in_channels == 4 && c.out_channels == 4);
+    CHECK(c.temporal && c.levels == 4 && c.in_channels == 4 && c.out_channels == 4);
+    CHECK(c.heads[0] == 5 && c.heads[3] == 20 && c.transformers[0] == 1 && c.added_width == 0);
+    CHECK(c.mid_layers == 2 && c.mid_attention);
     CHECK(c.channels[0] == 320 && c.channels[1] == 640 && c.channels[2] == 1280 &&
           c.channels[3] == 1280);
     CHECK(c.down_attention[0] && c.down_attention[1] && c.down_attention[2] &&
@@ -52,6 +62,79 @@ static void test_values(void) {
     CHECK(c.sample_height == 24 && c.sample_width == 32);
     CHECK_OK(parse_members("\"sample_size\": 40", &c));
     CHECK(c.sample_height == 40 && c.sample_width == 40);
+}
+
+/* The published configs' keys. SD XL's attention_head_dim and depths are lists. */
+static void test_2d(void) {
+    vd_unet_config c = {0};
+    CHECK_OK(parse_2d("", &c));
+    CHECK(!c.temporal && c.levels == 4 && c.cross_attention_dim == 1280 && c.head_dim == 0);
+    CHECK(c.heads[0] == 8 && c.heads[3] == 8 && c.transformers[3] == 1 && c.added_width == 0);
+    CHECK(c.mid_layers == 2 && c.mid_attention && c.layers_per_block == 2);
+    CHECK_OK(parse_2d(
+        "\"act_fn\": \"silu\", \"addition_embed_type\": \"text_time\", "
+        "\"addition_embed_type_num_heads\": 64, \"addition_time_embed_dim\": 256, "
+        "\"attention_head_dim\": [5, 10, 20], \"block_out_channels\": [320, 640, 1280], "
+        "\"center_input_sample\": false, \"class_embed_type\": null, "
+        "\"class_embeddings_concat\": false, \"conv_in_kernel\": 3, \"conv_out_kernel\": 3, "
+        "\"cross_attention_dim\": 2048, \"cross_attention_norm\": null, \"down_block_types\": "
+        "[\"DownBlock2D\", \"CrossAttnDownBlock2D\", \"CrossAttnDownBlock2D\"], "
+        "\"downsample_padding\": 1, \"dual_cross_attention\": false, \"encoder_hid_dim\": null, "
+        "\"flip_sin_to_cos\": true, \"freq_shift\": 0, \"mid_block_only_cross_attention\": null, "
+        "\"mid_block_type\": \"UNetMidBlock2DCrossAttn\", \"num_attention_heads\": null, "
+        "\"only_cross_attention\": false, \"projection_class_embeddings_input_dim\": 2816, "
+        "\"resnet_out_scale_factor\": 1.0, \"resnet_time_scale_shift\": \"default\", "
+        "\"sample_size\": 128, \"time_embedding_type\": \"positional\", "
+        "\"transformer_layers_per_block\": [1, 2, 10], \"upcast_attention\": true, "
+        "\"up_block_types\": [\"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"UpBlock2D\"], "
+        "\"use_linear_projection\": true",
+        &c));
+    CHECK(c.levels == 3 && c.heads[0] == 5 && c.heads[2] == 20 && c.transformers[2] == 10);
+    CHECK(c.added_time_dim == 256 && c.added_width == 2816 && c.sample_width == 128);
+    CHECK(!c.down_attention[0] && c.up_attention[0] && !c.up_attention[2]);
+    CHECK_OK(parse_2d("\"mid_block_type\": null", &c));
+    CHECK(c.mid_layers == 0 && !c.mid_attention);
+    CHECK_OK(parse_2d("\"mid_block_type\": \"UNetMidBlock2D\"", &c));
+    CHECK(c.mid_layers == 1 && !c.mid_attention);
+    static const struct {
+        const char *members, *message;
+    } bad[] = {
+        {"\"attention_head_dim\": [5, 10, 20]", "3 entries for 4 levels"},
+        {"\"attention_head_dim\": [8, 8, 8, 7]", "= 7, the number of heads"},
+        {"\"attention_head_dim\": [8, 8, 8, 0]", "$.attention_head_dim[3]"},
+        {"\"attention_head_dim\": null", "$.attention_head_dim"},
+        {"\"transformer_layers_per_block\": [1, 1, 1, [2, 2]]",
+         "$.transformer_layers_per_block[3]"},
+        {"\"cross_attention_dim\": [1280, 1280]", "$.cross_attention_dim"},
+        {"\"down_block_types\": [\"DownBlock3D\", \"DownBlock2D\", \"DownBlock2D\", "
+         "\"DownBlock2D\"]",
+         "\"DownBlock3D\" is not supported, only CrossAttnDownBlock2D and DownBlock2D"},
+        {"\"mid_block_type\": \"UNetMidBlock2DSimpleCrossAttn\"", "$.mid_block_type"},
+        {"\"addition_embed_type\": \"image\"", "$.addition_embed_type"},
+        {"\"addition_embed_type\": \"text_time\"", "addition_time_embed_dim"},
+        {"\"addition_embed_type\": \"text_time\", \"addition_time_embed_dim\": 256, "
+         "\"projection_class_embeddings_input_dim\": 1536",
+         "above 6 times"},
+        {"\"center_input_sample\": true", "$.center_input_sample"},
+        {"\"flip_sin_to_cos\": false", "$.flip_sin_to_cos"},
+        {"\"freq_shift\": 1", "$.freq_shift"},
+        {"\"only_cross_attention\": [true, false, false, false]", "$.only_cross_attention"},
+        {"\"dual_cross_attention\": true", "$.dual_cross_attention"},
+        {"\"class_embed_type\": \"timestep\"", "$.class_embed_type"},
+        {"\"num_class_embeds\": 10", "$.num_class_embeds"},
+        {"\"resnet_time_scale_shift\": \"scale_shift\"", "$.resnet_time_scale_shift"},
+        {"\"time_embedding_type\": \"fourier\"", "$.time_embedding_type"},
+        {"\"time_cond_proj_dim\": 256", "$.time_cond_proj_dim"},
+        {"\"conv_in_kernel\": 1", "$.conv_in_kernel"},
+        {"\"encoder_hid_dim\": 4096", "$.encoder_hid_dim"},
+        {"\"reverse_transformer_layers_per_block\": [[1], [2]]",
+         "$.reverse_transformer_layers_per_block"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        CHECK_FAILS(parse_2d(bad[i].members, &c), VD_ERR_INPUT, bad[i].message);
+        CHECK_MSG(c.levels == 0 && strchr(vd_error_message(), '\n') == NULL, "%s",
+                  vd_error_message());
+    }
 }
 
 static void test_refusals(void) {
@@ -104,9 +187,9 @@ static void test_refusals(void) {
         CHECK_MSG(c.levels == 0 && strchr(vd_error_message(), '\n') == NULL, "%s",
                   vd_error_message());
     }
-    CHECK_FAILS(parse("{\"_class_name\": \"UNet2DConditionModel\"}", &c), VD_ERR_INPUT,
-                "the class is UNet2DConditionModel; a UNet3DConditionModel is wanted");
-    CHECK_FAILS(parse("{}", &c), VD_ERR_INPUT, "UNet3DConditionModel is wanted");
+    CHECK_FAILS(parse("{\"_class_name\": \"UNetMotionModel\"}", &c), VD_ERR_INPUT,
+                "the class is UNetMotionModel; a UNet3DConditionModel or UNet2DConditionModel is");
+    CHECK_FAILS(parse("{}", &c), VD_ERR_INPUT, "UNet3DConditionModel or");
     CHECK_FAILS(parse("[]", &c), VD_ERR_INPUT, "not an object");
     CHECK_FAILS(parse("{\"_class_name\": 3}", &c), VD_ERR_INPUT, "$._class_name");
     CHECK_FAILS(vd_unet_config_read("no/such/config.json", &c), VD_ERR_INPUT, "no/such");
@@ -114,7 +197,7 @@ static void test_refusals(void) {
 
 static bool is_sound(const vd_unet_config *c) {
     bool sound = c->levels >= 1 && c->levels <= VD_UNET_MAX_LEVELS && c->layers_per_block >= 1 &&
-                 c->norm_groups >= 1 && c->head_dim >= 1 && c->in_channels >= 1 &&
+                 c->norm_groups >= 1 && (c->head_dim >= 1 || !c->temporal) && c->in_channels >= 1 &&
                  c->out_channels >= 1 && c->cross_attention_dim >= 1;
     for (int i = 0; sound && i < c->levels; i++)
         sound = c->channels[i] >= 1 && c->channels[i] % c->norm_groups == 0;
@@ -122,8 +205,7 @@ static bool is_sound(const vd_unet_config *c) {
 }
 
 /* A few bytes of a good config replaced: an error or a sound result, nothing else. */
-static void test_mutations(void) {
-    static const char path[] = VD_BINARY_DIR "/golden/t2v-ms/unet/config.json";
+static void test_mutations(const char *path) {
     static const char alphabet[] = "0123456789-+.eE,:[]{}\"\\ntfa\xff\0 ";
     char good[4096];
     char bad[4096];
@@ -160,6 +242,8 @@ int main(void) {
     test_defaults();
     test_values();
     test_refusals();
-    test_mutations();
+    test_2d();
+    test_mutations(VD_BINARY_DIR "/golden/t2v-ms/unet/config.json");
+    test_mutations(VD_BINARY_DIR "/golden/i-sdxl/unet/config.json");
     return CHECK_DONE();
 }

@@ -136,8 +136,10 @@ static void test_tensors(vd_backend *be) {
 }
 
 static void test_configs(vd_backend *be) {
+    write_config("{\"_class_name\": \"UNetMotionModel\"}");
+    CHECK_FAILS(open_and_close(be), VD_ERR_INPUT, "UNetMotionModel");
     write_config("{\"_class_name\": \"UNet2DConditionModel\"}");
-    CHECK_FAILS(open_and_close(be), VD_ERR_INPUT, "UNet2DConditionModel");
+    CHECK_FAILS(open_and_close(be), VD_ERR_INPUT, "down_blocks.0.temp_attentions");
     /* The weights are another, much larger network's: an error, and at once. */
     write_config("{\"_class_name\": \"UNet3DConditionModel\"}");
     CHECK_FAILS(open_and_close(be), VD_ERR_INPUT, "conv_in.weight");

@@ -7,7 +7,7 @@
 
 typedef struct module_input {
     unet_run *run;
-    const vd_unet_layer *layer; /* down_blocks.1, layer 0 */
+    const vd_unet_layer *layer; /* the first of the case's block */
     vd_tensor temb, text;       /* on the device */
 } module_input;
 
@@ -50,22 +50,26 @@ static const struct {
     const char *name, *module;
     run_module_fn run;
     const char *input; /* besides x */
+    int block;         /* of the module, in the order of computation */
 } cases[] = {
-    {"t2v-ms-module-resnet", "unet:down_blocks.1.resnets.0", run_resnet, "temb"},
-    {"t2v-ms-module-temp-conv", "unet:down_blocks.1.temp_convs.0", run_temp_conv, NULL},
-    {"t2v-ms-module-attention", "unet:down_blocks.1.attentions.0", run_spatial, "context"},
-    {"t2v-ms-module-temp-attention", "unet:down_blocks.1.temp_attentions.0", run_temporal, NULL},
-    {"t2v-ms-module-transformer-in", "unet:transformer_in", run_transformer_in, NULL},
+    {"t2v-ms-module-resnet", "unet:down_blocks.1.resnets.0", run_resnet, "temb", 1},
+    {"t2v-ms-module-temp-conv", "unet:down_blocks.1.temp_convs.0", run_temp_conv, NULL, 1},
+    {"t2v-ms-module-attention", "unet:down_blocks.1.attentions.0", run_spatial, "context", 1},
+    {"t2v-ms-module-temp-attention", "unet:down_blocks.1.temp_attentions.0", run_temporal, NULL, 1},
+    {"t2v-ms-module-transformer-in", "unet:transformer_in", run_transformer_in, NULL, 0},
+    {"i-sd15-module-attention", "unet:down_blocks.1.attentions.0", run_spatial, "context", 1},
+    {"i-sdxl-module-attention", "unet:mid_block.attentions.0", run_spatial, "context", 3},
 };
 enum { CASE_COUNT = sizeof cases / sizeof *cases };
 
-static void test_case(unet_run *run, golden *g, int index) {
+static void test_case(unet_run *run, golden *g, int index, const char *model) {
     const golden_case *c = golden_find(g, cases[index].name);
     CHECK(c != NULL);
     if (c == NULL)
         return;
     CHECK_MSG(strcmp(c->module, cases[index].module) == 0, "%s", c->module);
-    module_input in = {.run = run, .layer = &run->u->blocks[1].layers[0]};
+    CHECK_MSG(strcmp(c->model, model) == 0, "%s", c->model);
+    module_input in = {.run = run, .layer = &run->u->blocks[cases[index].block].layers[0]};
     vd_tensor shape;
     vd_tensor out = {0};
     int64_t frames = 1;
@@ -92,7 +96,7 @@ static void test_case(unet_run *run, golden *g, int index) {
     vd_backend_free(run->be, in.text.data);
 }
 
-/* No module case of this UNet is left out of the table above. */
+/* No module case of these UNets is left out of the table above. */
 static void test_complete(void) {
     vd_json *doc = NULL;
     int found = 0;
@@ -104,7 +108,8 @@ static void test_complete(void) {
         const char *module = NULL;
         CHECK_OK(vd_json_text(doc, v, "name", "", &name));
         CHECK_OK(vd_json_text(doc, v, "module", "", &module));
-        found += strncmp(name, "t2v-ms-module-", 14) == 0 && strncmp(module, "unet:", 5) == 0;
+        const bool ours = strncmp(name, "t2v-ms-", 7) == 0 || strncmp(name, "i-", 2) == 0;
+        found += ours && strstr(name, "-module-") != NULL && strncmp(module, "unet:", 5) == 0;
     }
     CHECK_MSG(found == CASE_COUNT, "%d module cases in the manifest", found);
     vd_json_destroy(doc);
@@ -143,17 +148,28 @@ static void test_many_rows(unet_run *run) {
     free(before);
 }
 
-int main(void) {
+static void test_model(const char *model) {
     unet_run run;
-    test_complete();
-    CHECK(run_open(&run, VD_BINARY_DIR "/golden/t2v-ms/unet", VD_F32, 2));
-    if (run.u != NULL) {
-        golden *g = golden_open(VD_BINARY_DIR "/golden/manifest.json");
-        for (int i = 0; i < CASE_COUNT; i++)
-            test_case(&run, g, i);
-        CHECK(golden_close(g) == 0);
+    char dir[512];
+    (void)snprintf(dir, sizeof dir, VD_BINARY_DIR "/golden/%s/unet", model);
+    CHECK(run_open(&run, dir, VD_F32, 2));
+    if (run.u == NULL)
+        return;
+    golden *g = golden_open(VD_BINARY_DIR "/golden/manifest.json");
+    const size_t length = strlen(model);
+    for (int i = 0; i < CASE_COUNT; i++)
+        if (strncmp(cases[i].name, model, length) == 0)
+            test_case(&run, g, i, model);
+    CHECK(golden_close(g) == 0);
+    if (run.u->config.temporal)
         test_many_rows(&run);
-        run_close(&run);
-    }
+    run_close(&run);
+}
+
+int main(void) {
+    test_complete();
+    test_model("t2v-ms");
+    test_model("i-sd15");
+    test_model("i-sdxl");
     return CHECK_DONE();
 }
