@@ -58,6 +58,7 @@ typedef struct unet_run {
     vd_unet *unet;
     float *sample, *context, *timestep;
     double *t;
+    bool image; /* the sample has no frame axis: it is given one of length 1 here */
     vd_tensor sample_dev, context_dev, output_dev;
     vd_settings *settings;
     vd_method_plan *plan;
@@ -81,12 +82,53 @@ done:
     return st;
 }
 
+/* The added embedding's inputs: text_embeds [B, W] and time_ids [B, ids]. */
+static vd_status read_added(forward_case *c, unet_run *u) {
+    vd_status st = VD_OK;
+    float *pooled = NULL, *ids = NULL;
+    double *time_ids = NULL;
+    vd_tensor pooled_shape, ids_shape;
+    const vd_unet_config *config = vd_unet_get_config(u->unet);
+    if (config->added_width == 0)
+        return VD_OK;
+    VD_TRY(forward_input(c, "text_embeds", &pooled, &pooled_shape));
+    VD_TRY(forward_input(c, "time_ids", &ids, &ids_shape));
+    const int64_t batch = u->sample_dev.dim[0];
+    if (pooled_shape.rank != 2 || ids_shape.rank != 2 || pooled_shape.dim[0] != batch ||
+        ids_shape.dim[0] != batch || ids_shape.dim[1] > config->added_width ||
+        pooled_shape.dim[1] + ids_shape.dim[1] * config->added_time_dim != config->added_width) {
+        st = vd_fail(VD_ERR_INPUT,
+                     "%s: wants in.text_embeds [B, W] and in.time_ids [B, N] with W + %lld N = "
+                     "%lld",
+                     c->name, (long long)config->added_time_dim, (long long)config->added_width);
+        goto done;
+    }
+    const size_t count = (size_t)vd_tensor_elements(&ids_shape);
+    time_ids = malloc((count + 1) * sizeof *time_ids);
+    if (!time_ids) {
+        st = vd_fail(VD_ERR_MEMORY, "no memory for time ids");
+        goto done;
+    }
+    vd_convert_values(time_ids, VD_F64, ids, VD_F32, count);
+    VD_TRY(vd_unet_set_added(u->unet, batch, pooled, (int)ids_shape.dim[1], time_ids));
+done:
+    free(pooled);
+    free(ids);
+    free(time_ids);
+    return st;
+}
+
 static vd_status read_unet_inputs(forward_case *c, unet_run *u, vd_tensor *t_shape) {
     vd_status st = VD_OK;
     VD_TRY(forward_input(c, "sample", &u->sample, &u->sample_dev));
     VD_TRY(forward_input(c, "context", &u->context, &u->context_dev));
     VD_TRY(forward_input(c, "timestep", &u->timestep, t_shape));
     u->sample_dev.dtype = u->context_dev.dtype = VD_F32;
+    u->image = !vd_unet_get_config(u->unet)->temporal && u->sample_dev.rank == 4;
+    if (u->image) {
+        const int64_t *d = u->sample_dev.dim;
+        u->sample_dev = VD_VIEW(NULL, VD_F32, d[0], d[1], 1, d[2], d[3]);
+    }
     if (u->sample_dev.rank != 5 || u->context_dev.rank != 3 ||
         u->context_dev.dim[0] != u->sample_dev.dim[0]) {
         st = vd_fail(VD_ERR_INPUT,
@@ -107,6 +149,7 @@ static vd_status read_unet_inputs(forward_case *c, unet_run *u, vd_tensor *t_sha
     }
     for (int64_t b = 0; b < batch; b++)
         u->t[b] = (double)u->timestep[given == 1 ? 0 : b];
+    VD_TRY(read_added(c, u));
 done:
     return st;
 }
@@ -142,7 +185,11 @@ vd_status forward_unet(forward_case *c) {
     VD_TRY(forward_to_device(u.be, u.context, &u.context_dev));
     VD_TRY(forward_to_device(u.be, NULL, &u.output_dev));
     VD_TRY(run_unet(&u));
-    VD_TRY(forward_add_device(c, u.be, "sample", &u.output_dev));
+    vd_tensor output = u.output_dev;
+    if (u.image)
+        output = VD_VIEW(u.output_dev.data, VD_F32, output.dim[0], output.dim[1], output.dim[3],
+                         output.dim[4]);
+    VD_TRY(forward_add_device(c, u.be, "sample", &output));
 done:
     if (u.be) {
         vd_backend_free(u.be, u.sample_dev.data);
