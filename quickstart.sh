@@ -14,7 +14,7 @@ cmake --preset release -G Ninja -DVD_TESTS=OFF -DVD_WERROR=OFF >/dev/null
 cmake --build --preset release
 echo "== 3/3 render: \"$prompt\""
 mkdir -p out
-build/vidilate render --prompt "$prompt" -o out/quickstart.mp4
+build/vidilate render --prompt "$prompt" -o out/quickstart.mp4 --force
 echo
 echo "Your clip: $PWD/out/quickstart.mp4"
 echo "Next:      build/vidilate render --prompt \"a blue square growing on a black background\" -o out/next.mp4"

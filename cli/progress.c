@@ -27,7 +27,7 @@ void cli_progress_init(cli_progress *p, const char *mode) {
         p->style = CLI_PROGRESS_BAR;
 }
 
-static const char *stage_name(vd_stage stage) {
+const char *cli_stage_name(vd_stage stage) {
     static const char *const name[] = {"text", "denoise", "decode"};
     return name[stage];
 }
@@ -39,7 +39,7 @@ static void show_bar(cli_progress *p, const vd_progress *now, double each_s, dou
     memset(bar, '#', (size_t)filled);
     bar[BAR_WIDTH] = '\0';
     fprintf(stderr, "\r%-7s [%s] %lld/%lld  %.2f s/%s  ETA %lld:%02lld  peak %lld MB  ",
-            stage_name(now->stage), bar, (long long)now->done, (long long)now->total, each_s,
+            cli_stage_name(now->stage), bar, (long long)now->done, (long long)now->total, each_s,
             now->stage == VD_STAGE_DECODE ? "frame" : "step", (long long)eta_s / 60,
             (long long)eta_s % 60, (long long)(cli_peak_bytes() / 1000000));
     p->line_open = true;
@@ -64,7 +64,7 @@ void cli_progress_show(cli_progress *p, const vd_progress *now) {
         fprintf(stderr,
                 "{\"stage\":\"%s\",\"done\":%lld,\"total\":%lld,\"elapsed_s\":%.3f,"
                 "\"each_s\":%.4f,\"eta_s\":%.1f,\"peak_bytes\":%lld}\n",
-                stage_name(now->stage), (long long)now->done, (long long)now->total, elapsed_s,
+                cli_stage_name(now->stage), (long long)now->done, (long long)now->total, elapsed_s,
                 each_s, eta_s, (long long)cli_peak_bytes());
 }
 

@@ -24,6 +24,9 @@ void cli_progress_show(cli_progress *p, const vd_progress *now);
 /* Ends the bar's line, so that other text can follow. */
 void cli_progress_end(cli_progress *p);
 
+/* "text", "denoise", "decode" */
+const char *cli_stage_name(vd_stage stage);
+
 /* Monotonic seconds. */
 double cli_now_s(void);
 

@@ -58,15 +58,15 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
          "write the final latents as safetensors", NULL, NULL},
         {"from", 0, CLI_TEXT, &a->from, "CLIP",
          "take the settings out of a rendered file; other options override them", NULL, NULL},
+        {"force", 0, CLI_FLAG, &a->force, NULL, "render again, and replace, what is there already",
+         NULL, NULL},
         {"progress", 0, CLI_CHOICE, &a->progress, "MODE",
          "auto, bar, json or none, on stderr (auto: a bar on a terminal)", PROGRESS, NULL},
     };
     memcpy(options, list, sizeof list);
 }
 
-static vd_status check_args(const cli_render_args *a) {
-    if (!a->prompt)
-        return vd_fail(VD_ERR_USAGE, "render: no prompt; give --prompt TEXT");
+vd_status cli_render_check_args(const cli_render_args *a) {
     if (!a->output)
         return vd_fail(VD_ERR_USAGE, "render: no output; give -o FILE");
     if (a->has.scale && (a->has.width || a->has.height))
@@ -93,14 +93,24 @@ static vd_status run(const cli_render_args *a, const vd_json *clip) {
     vd_status st = VD_OK;
     vd_model *model = NULL;
     cli_render_work work = {0};
+    bool finished = false;
     const vd_render_request *r = &work.request;
     char digest[VD_SHA256_HEX_BYTES];
     double start_s = cli_now_s();
     VD_TRY(cli_render_open(a, false, &model));
-    VD_TRY(cli_render_prepare(a, clip, model, &work));
+    VD_TRY(cli_render_fill(a, clip, model, &work));
+    VD_TRY(vd_render_check(model, r));
+    VD_TRY(vd_output_check(&work.output, r));
+    VD_TRY(cli_render_read(a, model, &work));
+    if (!a->force)
+        VD_TRY(vd_output_finished(model, r, &work.output, &finished));
+    if (finished) {
+        printf("%s: finished already, with these settings (--force renders it again)\n", a->output);
+        goto done;
+    }
     if (clip)
         VD_TRY(cli_replay_compare(a, model, clip));
-    VD_TRY(cli_render_run(a, model, &work, digest));
+    VD_TRY(cli_render_run(a, model, &work, NULL, digest));
     size_t name_length = strlen(a->output);
     if (a->output[name_length - 1] == ':')
         name_length--;
@@ -135,7 +145,7 @@ int cli_render(int argc, char **argv) {
         /* Again, so that what is on the command line wins. */
         VD_TRY(cli_parse(&command, argc, argv, &done_early));
     }
-    VD_TRY(check_args(&a));
+    VD_TRY(cli_render_check_args(&a));
     VD_TRY(run(&a, clip));
 done:
     cli_command_free(&command);

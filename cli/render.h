@@ -17,17 +17,21 @@ typedef struct cli_render_args {
     struct {
         bool width, height, scale, frames, fps;
     } has;
+    bool force;          /* also what is finished */
     bool size_from_clip; /* width and height came with --from: --scale replaces them */
 } cli_render_args;
 
 /* ---- render.c: the options ------------------------------------------------------------------- */
 
-enum { CLI_RENDER_OPTIONS = 27 };
+enum { CLI_RENDER_OPTIONS = 28 };
 
 cli_render_args cli_render_defaults(void);
 
 /* The table that fills `a`. */
 void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTIONS]);
+
+/* VD_ERR_USAGE: options that are missing, or that do not go together. */
+vd_status cli_render_check_args(const cli_render_args *a);
 
 /* ---- render_replay.c: settings out of a rendered file ------------------------------------------
  */
@@ -35,6 +39,9 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
 /* Sets the options to what the clip a->from was rendered with. *doc holds the texts they point to.
  */
 vd_status cli_replay_apply(cli_command *command, cli_render_args *a, vd_json **doc);
+
+/* The same with settings that were read already; a->from names the clip in messages. */
+vd_status cli_replay_use(cli_command *command, cli_render_args *a, const vd_json *doc);
 
 /* Warns of a clip that was made by other weights than those of the model. */
 vd_status cli_replay_compare(const cli_render_args *a, vd_model *model, const vd_json *clip);
@@ -53,14 +60,24 @@ typedef struct cli_render_work {
 /* The model that the options name. */
 vd_status cli_render_open(const cli_render_args *a, bool keep_loaded, vd_model **out);
 
-/* Everything that can be known before the render, checked. `clip`: the settings of --from, or NULL.
- * `out` is zeroed or to be freed with cli_render_work_free, also on failure. */
-vd_status cli_render_prepare(const cli_render_args *a, const vd_json *clip, vd_model *model,
-                             cli_render_work *out);
+/* The request and output that the options ask for, unchecked. `clip`: the settings of --from, or
+ * NULL. `out` is to be freed with cli_render_work_free, also on failure. */
+vd_status cli_render_fill(const cli_render_args *a, const vd_json *clip, const vd_model *model,
+                          cli_render_work *out);
+
+/* Reads the latents that a checked request starts from, if there are any. */
+vd_status cli_render_read(const cli_render_args *a, const vd_model *model, cli_render_work *work);
 void cli_render_work_free(cli_render_work *work);
 
-/* Renders; `digest` gets the frames' SHA-256. */
+/* Who shows how a render goes on. */
+typedef struct cli_render_watch {
+    void *user;
+    void (*progress)(void *user, const vd_progress *progress);
+    void (*warning)(void *user, const char *message);
+} cli_render_watch;
+
+/* Renders; `digest` gets the frames' SHA-256. watch NULL: shows it as a->progress says. */
 vd_status cli_render_run(const cli_render_args *a, vd_model *model, const cli_render_work *work,
-                         char digest[VD_SHA256_HEX_BYTES]);
+                         const cli_render_watch *watch, char digest[VD_SHA256_HEX_BYTES]);
 
 #endif

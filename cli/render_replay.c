@@ -46,6 +46,20 @@ done:
     return st;
 }
 
+vd_status cli_replay_use(cli_command *command, cli_render_args *a, const vd_json *doc) {
+    vd_status st = VD_OK;
+    const vd_json_value *root = vd_json_root(doc);
+    if (vd_json_type_of(root) != VD_JSON_OBJECT)
+        return vd_json_fail(doc, root, "the settings in the file are not an object");
+    VD_TRY(check_clip_model(a, doc));
+    for (const vd_json_value *v = vd_json_first(root); v; v = vd_json_next(v))
+        VD_TRY(apply_member(command, doc, v));
+    a->size_from_clip = a->has.width && a->has.height;
+    a->has.width = a->has.height = false;
+done:
+    return st;
+}
+
 vd_status cli_replay_apply(cli_command *command, cli_render_args *a, vd_json **doc) {
     vd_status st = VD_OK;
     vd_media_info *info = NULL;
@@ -58,16 +72,7 @@ vd_status cli_replay_apply(cli_command *command, cli_render_args *a, vd_json **d
         goto done;
     }
     VD_TRY(vd_json_parse(settings, strlen(settings), a->from, doc));
-    const vd_json_value *root = vd_json_root(*doc);
-    if (vd_json_type_of(root) != VD_JSON_OBJECT) {
-        st = vd_json_fail(*doc, root, "the settings in the file are not an object");
-        goto done;
-    }
-    VD_TRY(check_clip_model(a, *doc));
-    for (const vd_json_value *v = vd_json_first(root); v; v = vd_json_next(v))
-        VD_TRY(apply_member(command, *doc, v));
-    a->size_from_clip = a->has.width && a->has.height;
-    a->has.width = a->has.height = false;
+    VD_TRY(cli_replay_use(command, a, *doc));
 done:
     vd_media_info_destroy(info);
     return st;

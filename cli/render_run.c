@@ -45,7 +45,7 @@ done:
 }
 
 typedef struct watcher {
-    cli_progress progress;
+    const cli_render_watch *watch;
     const char *save_path; /* NULL: latents are not kept */
     const vd_model_info *info;
     const vd_render_request *request;
@@ -63,15 +63,23 @@ static vd_status save_latents(const watcher *w) {
 
 static vd_status on_progress(void *user, const vd_progress *p) {
     watcher *w = user;
-    cli_progress_show(&w->progress, p);
+    w->watch->progress(w->watch->user, p);
     /* Before the decoding, which must not lose them. */
     bool denoised = p->stage == VD_STAGE_DECODE && p->done == 0;
     return denoised && w->latents ? save_latents(w) : VD_OK;
 }
 
 static void on_warning(void *user, const char *message) {
-    watcher *w = user;
-    cli_progress_end(&w->progress);
+    const watcher *w = user;
+    w->watch->warning(w->watch->user, message);
+}
+
+static void show_progress(void *user, const vd_progress *p) {
+    cli_progress_show(user, p);
+}
+
+static void show_warning(void *user, const char *message) {
+    cli_progress_end(user);
     fprintf(stderr, "vidilate: warning: %s\n", message);
 }
 
@@ -127,7 +135,7 @@ static vd_status read_settings(const cli_render_args *a, const vd_json *clip, vd
         return vd_settings_read(a->settings, out);
     if (!recorded || strcmp(a->method, "direct") == 0)
         return VD_OK;
-    return vd_settings_parse(clip, recorded, NULL, a->from, out);
+    return vd_settings_parse(clip, recorded, NULL, a->from ? a->from : "the job", out);
 }
 
 vd_status cli_render_open(const cli_render_args *a, bool keep_loaded, vd_model **out) {
@@ -147,20 +155,23 @@ done:
     return st;
 }
 
-vd_status cli_render_prepare(const cli_render_args *a, const vd_json *clip, vd_model *model,
-                             cli_render_work *out) {
+vd_status cli_render_fill(const cli_render_args *a, const vd_json *clip, const vd_model *model,
+                          cli_render_work *out) {
     vd_status st = VD_OK;
-    vd_render_request *r = &out->request;
     memset(out, 0, sizeof *out);
     out->output = (vd_output){a->output, a->codec, a->pix_fmt, a->crf};
     VD_TRY(read_settings(a, clip, &out->settings));
-    VD_TRY(fill_request(a, model, r));
-    r->settings = out->settings;
-    VD_TRY(vd_render_check(model, r));
-    VD_TRY(vd_output_check(&out->output, r));
+    VD_TRY(fill_request(a, model, &out->request));
+    out->request.settings = out->settings;
+done:
+    return st;
+}
+
+vd_status cli_render_read(const cli_render_args *a, const vd_model *model, cli_render_work *work) {
+    vd_status st = VD_OK;
     if (a->latents) {
-        VD_TRY(read_latents(a->latents, vd_model_get_info(model), r, &out->latents));
-        r->latents = out->latents;
+        VD_TRY(read_latents(a->latents, vd_model_get_info(model), &work->request, &work->latents));
+        work->request.latents = work->latents;
     }
 done:
     return st;
@@ -173,17 +184,22 @@ void cli_render_work_free(cli_render_work *work) {
 }
 
 vd_status cli_render_run(const cli_render_args *a, vd_model *model, const cli_render_work *work,
-                         char digest[VD_SHA256_HEX_BYTES]) {
-    watcher w = {
-        .save_path = a->save_latents, .info = vd_model_get_info(model), .request = &work->request};
+                         const cli_render_watch *watch, char digest[VD_SHA256_HEX_BYTES]) {
+    cli_progress own = {0};
+    const cli_render_watch own_watch = {&own, show_progress, show_warning};
+    watcher w = {.watch = watch ? watch : &own_watch,
+
+                 .save_path = a->save_latents,
+                 .info = vd_model_get_info(model),
+                 .request = &work->request};
     vd_render_events events = {.user = &w,
                                .should_stop = cli_interrupted,
                                .progress = on_progress,
                                .warning = on_warning,
                                .step = a->save_latents ? on_step : NULL};
-    cli_progress_init(&w.progress, a->progress);
+    cli_progress_init(&own, a->progress);
     vd_status st = vd_render_to_file(model, &work->request, &work->output, &events, digest);
-    cli_progress_end(&w.progress);
+    cli_progress_end(&own);
     free(w.latents);
     return st;
 }

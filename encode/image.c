@@ -79,13 +79,28 @@ static void free_pattern(name_pattern *pattern) {
     *pattern = (name_pattern){0};
 }
 
+static vd_status frame_name(const name_pattern *pattern, int64_t number, char **out) {
+    *out = vd_format("%s%0*" PRId64 "%s", pattern->before, pattern->digits, number, pattern->after);
+    return *out ? VD_OK
+                : vd_fail(VD_ERR_MEMORY, "frame %" PRId64 ": not enough memory for a name", number);
+}
+
+vd_status vd_png_frame_name(const char *path, int64_t number, char **out) {
+    name_pattern pattern = {0};
+    *out = NULL;
+    vd_status st = parse_pattern(path, &pattern);
+    if (st == VD_OK)
+        st = frame_name(&pattern, number, out);
+    free_pattern(&pattern);
+    return st;
+}
+
 static vd_status create_part(const name_pattern *pattern, int64_t number, vd_part_file *part) {
-    char *path =
-        vd_format("%s%0*" PRId64 "%s", pattern->before, pattern->digits, number, pattern->after);
+    char *path = NULL;
     *part = (vd_part_file){0};
-    if (path == NULL)
-        return vd_fail(VD_ERR_MEMORY, "frame %" PRId64 ": not enough memory for a name", number);
-    vd_status st = vd_part_file_create(part, path);
+    vd_status st = frame_name(pattern, number, &path);
+    if (st == VD_OK)
+        st = vd_part_file_create(part, path);
     free(path);
     return st;
 }

@@ -93,6 +93,18 @@ static vd_status choose_kind(const char *path, const vd_sink_kind **out) {
     return VD_OK;
 }
 
+vd_status vd_sink_file(const char *path, int64_t number, char **out) {
+    const vd_sink_kind *kind = &vd_sink_kind_none;
+    *out = NULL;
+    vd_status st = choose_kind(path, &kind);
+    if (st != VD_OK || kind == &vd_sink_kind_none)
+        return st;
+    if (kind == &vd_sink_kind_png)
+        return vd_png_frame_name(path, number, out);
+    *out = strdup(path);
+    return *out != NULL ? VD_OK : vd_fail(VD_ERR_MEMORY, "%s: not enough memory", path);
+}
+
 static vd_status check_metadata(const vd_metadata *entry) {
     static const char letters[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:";

@@ -63,6 +63,10 @@ typedef struct vd_frame_sink vd_frame_sink;
  * 1e-7 of it (8.3333333 -> 25/3). VD_ERR_USAGE: outside 0.1..1000, NaN, or none of these. */
 vd_status vd_fps_rational(double fps, int *num, int *den);
 
+/* The file in which frame `number` (from 1) of an output lies: the video, or one of the pictures.
+ * malloc'ed; NULL for hash: and null:. VD_ERR_USAGE: the path has no known form. */
+vd_status vd_sink_file(const char *path, int64_t number, char **out);
+
 /* Everything that can be known before the first frame: the path's form, sizes, rates, metadata;
  * that the encoder exists, takes these settings (it is opened and closed) and fits the container;
  * that the folder can be written (a file is made and removed).

@@ -125,6 +125,8 @@ vd_status vd_model_open_folders(vd_model_folders *folders, const vd_model_option
     m->folder = *folders;
     memset(folders, 0, sizeof *folders);
     m->keep_loaded = options->keep_loaded;
+    m->auto_backend = !options->backend || strcmp(options->backend, "auto") == 0;
+    m->auto_dtype = !options->dtype || strcmp(options->dtype, "auto") == 0;
     VD_TRY(vd_backend_open(options->backend ? options->backend : "auto", options->threads, &m->be));
     VD_TRY(vd_backend_parse_dtype(m->be, options->dtype, &m->dtype));
     VD_TRY(read_configs(m));
@@ -175,13 +177,19 @@ done:
     return st;
 }
 
-void vd_model_close(vd_model *m) {
-    if (!m)
-        return;
+void vd_model_unload(vd_model *m) {
+    bool keep_loaded = m->keep_loaded;
     m->keep_loaded = false;
     vd_model_release_text(m);
     vd_model_release_unet(m);
     vd_model_release_vae(m);
+    m->keep_loaded = keep_loaded;
+}
+
+void vd_model_close(vd_model *m) {
+    if (!m)
+        return;
+    vd_model_unload(m);
     vd_backend_close(m->be);
     vd_model_folders_free(&m->folder);
     free(m->name);
@@ -199,6 +207,8 @@ vd_status vd_model_hash(vd_model *m, char buf[72]) {
     vd_sha256_state sha;
     uint8_t digest[VD_SHA256_BYTES];
     char hex[VD_SHA256_HEX_BYTES];
+    if (m->hash[0])
+        goto done;
     vd_sha256_begin(&sha);
     for (int i = 0; i < 3; i++) {
         vd_checkpoint *ck = NULL;
@@ -211,8 +221,9 @@ vd_status vd_model_hash(vd_model *m, char buf[72]) {
         vd_sha256_add(&sha, one, strlen(one));
     }
     vd_sha256_end(&sha, digest);
-    snprintf(buf, 72, "sha256:%s", vd_sha256_hex(digest, hex));
+    snprintf(m->hash, sizeof m->hash, "sha256:%s", vd_sha256_hex(digest, hex));
 done:
+    memcpy(buf, m->hash, sizeof m->hash);
     return st;
 }
 
@@ -253,6 +264,7 @@ void vd_model_release_text(vd_model *m) {
         return;
     vd_tokenizer_destroy(m->tokenizer);
     vd_clip_destroy(m->clip);
+    vd_text_cache_clear(&m->texts);
     m->tokenizer = NULL;
     m->clip = NULL;
 }

@@ -8,6 +8,7 @@
 #include "text/tokenizer.h"
 #include "unet3d/unet3d.h"
 #include "video/scheduler.h"
+#include "video/text_cache.h"
 #include "video/vidilate.h"
 
 /* Folders of the components. In a model folder they lie side by side; a parity manifest names each
@@ -21,8 +22,10 @@ struct vd_model {
     vd_backend *be;
     vd_dtype dtype;
     bool keep_loaded;
+    bool auto_backend, auto_dtype; /* chosen by the program: the machine decides */
     vd_model_folders folder;
-    char *name; /* the folder's own name, for metadata; no path */
+    char *name;    /* the folder's own name, for metadata; no path */
+    char hash[72]; /* "" until asked for */
     vd_model_info info;
     vd_unet_config unet_config;
     vd_vae_config vae_config;
@@ -31,6 +34,7 @@ struct vd_model {
     vd_clip *clip;
     vd_unet *unet;
     vd_vae *vae;
+    vd_text_cache texts; /* with keep_loaded */
 };
 
 void vd_model_folders_free(vd_model_folders *folders);

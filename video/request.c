@@ -74,32 +74,69 @@ done:
     return st;
 }
 
-vd_status vd_render_check(const vd_model *model, const vd_render_request *r) {
-    vd_status st = VD_OK;
-    if (!r->prompt)
-        return vd_fail(VD_ERR_USAGE, "no prompt is given");
-    VD_TRY(check_text("prompt", r->prompt));
-    VD_TRY(check_text("negative prompt", r->negative_prompt));
-    VD_TRY(check_side(&model->info, "width", r->width_px));
-    VD_TRY(check_side(&model->info, "height", r->height_px));
-    VD_TRY(check_integer("frames", r->frames, 1, MAX_FRAMES));
-    VD_TRY(check_integer("steps", r->steps, 1, 1000));
-    VD_TRY(check_number("fps", r->fps, 0.1, 1000));
-    VD_TRY(check_number("guidance", r->guidance, 0, 1000));
-    VD_TRY(check_number("guidance-rescale", r->guidance_rescale, 0, 1));
-    VD_TRY(check_number("eta", r->eta, 0, 1));
-    if (r->settings)
-        VD_TRY(check_settings(model, r));
-    if (!r->scheduler_config) {
-        vd_scheduler_config config;
-        vd_scheduler *scheduler = NULL;
-        VD_TRY(vd_model_scheduler(model, r->scheduler, &config));
-        st = vd_scheduler_create(&config, (int)r->steps, r->eta, 1, &scheduler);
-        vd_scheduler_destroy(scheduler);
-        vd_scheduler_config_clear(&config);
-    }
-done:
+/* Gathers what is wrong: everything if somebody wants to hear of it, else the first. */
+typedef struct check {
+    vd_status first;
+    vd_request_problem problem;
+    void *user;
+} check;
+
+static bool check_goes_on(const check *c) {
+    return c->first == VD_OK || c->problem;
+}
+
+static void check_add(check *c, const char *option, vd_status st) {
+    if (st == VD_OK)
+        return;
+    if (c->first == VD_OK)
+        c->first = st;
+    if (c->problem)
+        c->problem(c->user, option, st);
+}
+
+static vd_status check_scheduler(const vd_model *model, const vd_render_request *r) {
+    vd_scheduler_config config;
+    vd_scheduler *scheduler = NULL;
+    vd_status st = vd_model_scheduler(model, r->scheduler, &config);
+    if (st != VD_OK)
+        return st;
+    st = vd_scheduler_create(&config, (int)r->steps, r->eta, 1, &scheduler);
+    vd_scheduler_destroy(scheduler);
+    vd_scheduler_config_clear(&config);
     return st;
+}
+
+vd_status vd_request_check(const vd_model *model, const vd_render_request *r,
+                           vd_request_problem problem, void *user) {
+    check c = {.problem = problem, .user = user};
+#define CHECK(option, expr)                                                                        \
+    do {                                                                                           \
+        if (check_goes_on(&c))                                                                     \
+            check_add(&c, option, expr);                                                           \
+    } while (0)
+    CHECK("prompt", r->prompt ? check_text("prompt", r->prompt)
+                              : vd_fail(VD_ERR_USAGE, "no prompt; give --prompt TEXT"));
+    CHECK("negative-prompt", check_text("negative prompt", r->negative_prompt));
+    CHECK("width", check_side(&model->info, "width", r->width_px));
+    CHECK("height", check_side(&model->info, "height", r->height_px));
+    CHECK("frames", check_integer("frames", r->frames, 1, MAX_FRAMES));
+    CHECK("fps", check_number("fps", r->fps, 0.1, 1000));
+    CHECK("guidance", check_number("guidance", r->guidance, 0, 1000));
+    CHECK("guidance-rescale", check_number("guidance-rescale", r->guidance_rescale, 0, 1));
+    vd_status steps = check_integer("steps", r->steps, 1, 1000);
+    CHECK("steps", steps);
+    vd_status eta = check_number("eta", r->eta, 0, 1);
+    CHECK("eta", eta);
+    if (r->settings && steps == VD_OK)
+        CHECK("settings", check_settings(model, r));
+    if (!r->scheduler_config && steps == VD_OK && eta == VD_OK)
+        CHECK("scheduler", check_scheduler(model, r));
+#undef CHECK
+    return c.first;
+}
+
+vd_status vd_render_check(const vd_model *model, const vd_render_request *r) {
+    return vd_request_check(model, r, NULL, NULL);
 }
 
 static vd_sink_options sink_options(const vd_output *o, const vd_render_request *r, int threads) {

@@ -4,6 +4,15 @@
 
 #include "video/vidilate.h"
 
+/* Hears of a value that cannot be: render's option name, and the status; the message is
+ * vd_error_message(). */
+typedef void (*vd_request_problem)(void *user, const char *option, vd_status status);
+
+/* vd_render_check for all values at once; returns the first one's status. problem NULL: stops at
+ * it. */
+vd_status vd_request_check(const vd_model *model, const vd_render_request *request,
+                           vd_request_problem problem, void *user);
+
 /* One line of JSON with render's long options as keys ("prompt", "steps", ...), and "model-hash"
  * and "version". malloc'ed, owned by the caller. */
 vd_status vd_request_describe(vd_model *model, const vd_render_request *request,

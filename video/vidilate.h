@@ -55,6 +55,9 @@ typedef struct vd_model_info {
 VD_API vd_status vd_model_open(const vd_model_options *options, vd_model **out);
 VD_API void vd_model_close(vd_model *model);
 
+/* Releases the networks that keep_loaded kept; the next render loads them again. */
+VD_API void vd_model_unload(vd_model *model);
+
 /* Borrowed, valid until the model is closed. */
 VD_API const vd_model_info *vd_model_get_info(const vd_model *model);
 
@@ -138,6 +141,12 @@ VD_API vd_output vd_output_defaults(const char *path);
 
 /* What can be known before the render: encoder, container, folder. */
 VD_API vd_status vd_output_check(const vd_output *output, const vd_render_request *request);
+
+/* Whether the output is there, whole, and was made with these settings (another version of the
+ * program, and another device where the model's options leave the choice, do not matter).
+ * VD_ERR_OUTPUT: something else is there: says what differs. */
+VD_API vd_status vd_output_finished(vd_model *model, const vd_render_request *request,
+                                    const vd_output *output, bool *finished);
 
 /* Renders into a file that appears whole or not at all and carries all settings as metadata
  * (key "vidilate": a JSON object of render's long options). digest (65 bytes, or NULL): SHA-256 of
