@@ -11,6 +11,7 @@
 /* Each command gets the arguments after its name and returns the process exit code. */
 int cli_render(int argc, char **argv);
 int cli_batch(int argc, char **argv);
+int cli_review(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_forward(int argc, char **argv);
 int cli_disperse(int argc, char **argv);

@@ -15,6 +15,7 @@ typedef struct command {
 static const command commands[] = {
     {"render", cli_render, "prompt -> MP4 or PNG frames"},
     {"batch", cli_batch, "a file of jobs -> many clips"},
+    {"review", cli_review, "rendered clips -> a page to compare and pick, contact sheets, scores"},
     {"inspect", cli_inspect, "what is in a model folder, a weights file or a rendered file"},
     {"forward", cli_forward, "run one module on tensors from a file (parity checks)"},
     {"disperse", cli_disperse, "solve for the matrix that turns a kernel into a larger one"},

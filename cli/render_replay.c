@@ -10,8 +10,8 @@ static const char SHIPPED_MODEL[] = "shapes";
 static vd_status apply_member(cli_command *command, const vd_json *doc, const vd_json_value *v) {
     /* What the file records about itself; --model is a folder, and only its name is known. The
      * settings are no option's text: read_settings takes them. */
-    static const char *const facts[] = {"model",        "model-hash", "version", "backend",
-                                        "from-latents", "settings",   NULL};
+    static const char *const facts[] = {"model",   "model-hash",   "model-size", "version",
+                                        "backend", "from-latents", "settings",   NULL};
     const char *key = vd_json_key(v);
     char number[40];
     for (const char *const *fact = facts; *fact; fact++)

@@ -5,7 +5,11 @@
 
 #include "review/luma.h"
 
-enum { BLOCK = 8, RANGE = 8 };
+enum {
+    BLOCK = 8,
+    RANGE = 8,
+    LEAST = 2 * BLOCK * BLOCK, /* a smaller difference is noise, which fits anywhere */
+};
 
 /* Where a block's pixels lie in another frame. */
 typedef struct offset {
@@ -29,13 +33,14 @@ static int difference(const uint8_t *a, const uint8_t *b, ptrdiff_t stride) {
     return sum;
 }
 
-/* The nearest of equally good ones; {0, 0} unless it halves what standing still leaves. */
+/* The nearest of equally good ones; {0, 0} unless it halves what standing still leaves, and that is
+ * more than noise. */
 static offset match(const vd_luma *now, const vd_luma *other, int x, int y) {
     const uint8_t *block = at(now, x, y);
     const int still = difference(block, at(other, x, y), now->width);
     offset best = {0, 0};
     int best_difference = still / 2 + 1;
-    for (int v = -RANGE; v <= RANGE && still > 0; v++) {
+    for (int v = -RANGE; v <= RANGE && still >= LEAST; v++) {
         if (y + v < 0 || y + v + BLOCK > other->height)
             continue;
         for (int u = -RANGE; u <= RANGE; u++) {

@@ -21,8 +21,8 @@ typedef struct vd_clip_scores {
     double flicker;
     /* Mean length of the blocks' motion vectors, in percent of the longer side, a frame. Exhaustive
      * block matching (Jain and Jain 1981) by absolute differences less their mean, 8x8 blocks, +-8
-     * pixels, on the picture reduced to at most 256. A vector counts only where it halves the
-     * difference that standing still leaves: noise has no motion. */
+     * pixels, on the picture reduced to at most 256. A vector counts only where standing still
+     * leaves 2 levels a pixel and the vector halves them: noise has no motion. */
     double motion;
     /* Standard deviation of the 4-neighbour Laplacian, in levels: "variance of Laplacian" (LAPV) of
      * Pech-Pacheco et al. 2000 and Pertuz et al. 2013, as its root. Low is blurred; noise is high.

@@ -30,7 +30,8 @@ static bool same_value(const vd_json_value *a, const vd_json_value *b) {
 }
 
 static bool counts(const vd_model *m, const char *key) {
-    return strcmp(key, "version") != 0 && !(m->auto_backend && strcmp(key, "backend") == 0) &&
+    return strcmp(key, "version") != 0 && strcmp(key, "model-size") != 0 &&
+           !(m->auto_backend && strcmp(key, "backend") == 0) &&
            !(m->auto_dtype && strcmp(key, "dtype") == 0);
 }
 

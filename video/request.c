@@ -162,9 +162,11 @@ vd_status vd_request_describe(vd_model *model, const vd_render_request *r, const
                               char **out) {
     vd_status st = VD_OK;
     vd_json_writer *w = NULL;
-    char hash[72];
+    char hash[72], size[48];
     *out = NULL;
     VD_TRY(vd_model_hash(model, hash));
+    snprintf(size, sizeof size, "%lldx%lld", (long long)model->info.width_px,
+             (long long)model->info.height_px);
     VD_TRY(vd_json_writer_create(&w));
     vd_json_begin_object(w, NULL);
     vd_json_put_string(w, "prompt", r->prompt);
@@ -197,6 +199,7 @@ vd_status vd_request_describe(vd_model *model, const vd_render_request *r, const
     vd_json_put_bool(w, "from-latents", r->latents != NULL);
     vd_json_put_string(w, "model", model->name);
     vd_json_put_string(w, "model-hash", hash);
+    vd_json_put_string(w, "model-size", size);
     vd_json_put_string(w, "version", vd_version());
     vd_json_end(w);
     VD_TRY(vd_json_writer_finish(w, false, out));
