@@ -15,6 +15,7 @@ typedef struct bench_args {
 
 typedef struct bench_times {
     double min_ms, median_ms;
+    double cpu_ms; /* least processor time, of all threads together: says more on a busy machine */
 } bench_times;
 
 typedef struct bench_result {

@@ -13,6 +13,7 @@ static void put_times(vd_json_writer *w, const char *key, const bench_times *t) 
     vd_json_begin_object(w, key);
     vd_json_put_double(w, "min", t->min_ms);
     vd_json_put_double(w, "median", t->median_ms);
+    vd_json_put_double(w, "cpu", t->cpu_ms);
     vd_json_end(w);
 }
 
@@ -96,6 +97,8 @@ void bench_print_table(const bench_result *r) {
     printf("guided step %.1f ms (median %.1f), forward of one branch %.1f ms (median %.1f), load "
            "%.0f ms\n",
            r->step.min_ms, r->step.median_ms, r->forward.min_ms, r->forward.median_ms, r->load_ms);
+    printf("processor time of all threads: step %.1f ms, forward %.1f ms\n", r->step.cpu_ms,
+           r->forward.cpu_ms);
     printf("peak memory %.0f MiB: packed weights %.0f, activations %.0f\n",
            (double)r->peak_rss_bytes / 1048576, (double)r->weight_bytes / 1048576,
            (double)r->arena_bytes / 1048576);

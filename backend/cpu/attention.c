@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "backend/cpu/cpu.h"
+#include "backend/cpu/attention_tiled.h"
 #include "backend/cpu/dnnl_util.h"
 
 enum {
@@ -411,6 +411,8 @@ vd_status vd_cpu_attention(vd_exec *x, void *out, const void *q, const void *k, 
     void *scratch = NULL;
     vd_status st;
     choose_blocks(&job);
+    if (job.run == 0 && vd_cpu_attention_tiled_takes(x, d))
+        return vd_cpu_attention_tiled(x, out, q, k, v, d);
     job.native = x->dtype == VD_BF16 && job.run == 0 && vd_dnnl_has_native_bf16();
     if (job.native) {
         VD_TRY(plan_products(x, &job, (int64_t)job.q_block, &job.full));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/tiled.h"
 
 enum {
     ALIGN_BYTES = 64,
@@ -295,6 +296,18 @@ vd_status vd_cpu_conv2d(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const 
             add_rows(sum, add, bias);
         job.bias = sum;
         job.runs = add->dim[0];
+    }
+    const vd_cpu_tiled tiled = {.dst = dst,
+                                .src = src,
+                                .residual = residual,
+                                .w = job.w,
+                                .bias = job.bias,
+                                .runs = job.runs,
+                                .act = desc->act,
+                                .conv = desc};
+    if (vd_cpu_tiled_takes(x, &tiled)) {
+        st = vd_cpu_tiled_run(x, &tiled);
+        goto done;
     }
     if (w->kernel_w > 1 && src->dtype == w->dtype &&
         (dst->dtype == VD_F32 || dst->dtype == w->dtype) && padding_is_usual(&job)) {

@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#include "backend/cpu/amx.h"
 #include "backend/cpu/dnnl_util.h"
 #include "backend/cpu/weights.h"
 #include "core/memory.h"
@@ -32,6 +34,7 @@ static vd_status cpu_open(vd_backend *be, int threads) {
     be->device = cpu;
     const char *isa;
     cpu->kernels = kernels[vd_dnnl_isa(&isa)];
+    cpu->amx = vd_dnnl_has_amx() && vd_amx_request();
     snprintf(be->description, sizeof be->description, "oneDNN %s, %s, %d thread%s",
              vd_dnnl_version(), isa, be->threads, be->threads == 1 ? "" : "s");
     vd_status st = vd_dnnl_create(be->threads, &cpu->dnnl);
@@ -42,15 +45,26 @@ static vd_status cpu_open(vd_backend *be, int threads) {
     return st;
 }
 
+void *vd_cpu_large_alloc(size_t bytes) {
+    enum { HUGE_PAGE = 1 << 21 };
+    const size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : VD_ARENA_ALIGN_BYTES;
+    if (bytes > SIZE_MAX - align)
+        return NULL;
+    void *memory = aligned_alloc(align, (bytes + align - 1) / align * align);
+#ifdef MADV_HUGEPAGE
+    if (memory != NULL && align == HUGE_PAGE)
+        madvise(memory, bytes, MADV_HUGEPAGE); /* a wish: nothing is lost if it is not granted */
+#endif
+    return memory;
+}
+
 static vd_status cpu_alloc(vd_backend *be, size_t bytes, void **out) {
     (void)be;
     *out = NULL;
     vd_status st = vd_memory_check(bytes, "this work");
     if (st != VD_OK)
         return st;
-    const size_t align = VD_ARENA_ALIGN_BYTES;
-    if (bytes <= SIZE_MAX - align)
-        *out = aligned_alloc(align, (bytes / align + 1) * align);
+    *out = vd_cpu_large_alloc(bytes + VD_ARENA_ALIGN_BYTES);
     if (*out == NULL)
         return vd_fail(VD_ERR_MEMORY, "the cpu backend cannot have %.1f MiB of memory",
                        (double)bytes / 1048576.0);

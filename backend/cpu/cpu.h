@@ -11,6 +11,7 @@ typedef struct vd_cpu_device {
     struct vd_cpu_dnnl *dnnl;      /* engine, stream and primitive cache: dnnl_util.c */
     vd_cpu_pool *pool;             /* runs the tasks of an op */
     const vd_cpu_kernels *kernels; /* element-wise code for this machine's instruction set */
+    bool amx;                      /* tiles may be used: amx.h */
 } vd_cpu_device;
 
 static inline vd_cpu_device *vd_cpu(const vd_exec *x) {
@@ -37,6 +38,9 @@ vd_status vd_cpu_combine(vd_exec *x, vd_tensor *dst, int terms, const double *co
                          const vd_tensor *const *src);
 vd_status vd_cpu_scale_channels(vd_exec *x, vd_tensor *t, int64_t channels, double factor);
 vd_status vd_cpu_scale_low_frequencies(vd_exec *x, vd_tensor *t, double factor);
+
+/* Memory aligned for any vector, on huge pages where it is large; NULL if there is none. free(). */
+void *vd_cpu_large_alloc(size_t bytes);
 
 /* The float32 values of a VD_WEIGHT_VECTOR. */
 const float *vd_cpu_vector(const vd_weight *vector);

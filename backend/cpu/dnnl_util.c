@@ -276,6 +276,10 @@ bool vd_dnnl_has_native_bf16(void) {
     return isa_has(dnnl_cpu_isa_avx512_core_bf16);
 }
 
+bool vd_dnnl_has_amx(void) {
+    return isa_has(dnnl_cpu_isa_avx512_core_amx);
+}
+
 /* ---- plans ---------------------------------------------------------------------------------- */
 
 static dnnl_data_type_t type_of(vd_dtype dtype) {

@@ -26,6 +26,7 @@ const char *vd_dnnl_version(void); /* "2.6.3" */
 /* The instruction set that oneDNN uses, so that ONEDNN_MAX_CPU_ISA rules our kernels too. */
 vd_cpu_isa vd_dnnl_isa(const char **name);
 bool vd_dnnl_has_native_bf16(void);
+bool vd_dnnl_has_amx(void);
 
 /* A status of oneDNN as ours: VD_ERR_MEMORY or VD_ERR_BACKEND with "oneDNN: why" after `doing`. */
 vd_status vd_dnnl_status(int dnnl_status, const char *doing);

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "backend/cpu/tiled.h"
+
 enum {
     ALIGN_BYTES = 64,
     MOST_ROWS = 256, /* of a chunk */
@@ -234,6 +236,15 @@ done:
 
 vd_status vd_cpu_linear(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_weight *w,
                         const vd_weight *bias, const vd_tensor *residual, vd_activation act) {
+    const vd_cpu_tiled tiled = {.dst = dst,
+                                .src = src,
+                                .residual = residual,
+                                .w = vd_cpu_weight_of(w),
+                                .bias = bias == NULL ? NULL : vd_cpu_vector(bias),
+                                .runs = 1,
+                                .act = act};
+    if (vd_cpu_tiled_takes(x, &tiled))
+        return vd_cpu_tiled_run(x, &tiled);
     const vd_cpu_product p = {.dst = dst,
                               .residual = residual,
                               .w = vd_cpu_weight_of(w),

@@ -186,6 +186,45 @@ static void geglu(float *dst, const float *a, const float *g, size_t count) {
     }
 }
 
+INLINE void finish_row(void *dst, vd_dtype dst_dtype, const float *sums, const float *gates,
+                       const void *residual, size_t columns, const vd_cpu_finish_desc *f,
+                       const bool gated) {
+    for (size_t i = 0; i < columns; i += LANES) {
+        const size_t left = columns - i;
+        vf v = get_some(sums, VD_F32, i, left);
+        if (f->bias != NULL)
+            v += get_some(f->bias, VD_F32, i, left);
+        if (gated) {
+            vf gate = get_some(gates, VD_F32, i, left);
+            if (f->gate_bias != NULL)
+                gate += get_some(f->gate_bias, VD_F32, i, left);
+            v *= gelu(gate);
+        } else {
+            v = activated(v, f->act);
+        }
+        if (residual != NULL)
+            v += get_some(residual, f->residual_dtype, i, left);
+        put_some(dst, dst_dtype, i, v, left);
+    }
+}
+
+static void finish(void *dst, size_t dst_stride, const float *sums, size_t sum_stride, size_t rows,
+                   size_t columns, const vd_cpu_finish_desc *f) {
+    const size_t dst_bytes = dst_stride * (f->dst_dtype == VD_BF16 ? 2 : 4);
+    const size_t residual_bytes = dst_stride * (f->residual_dtype == VD_BF16 ? 2 : 4);
+    for (size_t r = 0; r < rows; r++) {
+        void *to = (unsigned char *)dst + r * dst_bytes;
+        const void *residual =
+            f->residual == NULL ? NULL : (const unsigned char *)f->residual + r * residual_bytes;
+        const float *row = sums + r * sum_stride;
+        if (f->gates != NULL)
+            finish_row(to, f->dst_dtype, row, f->gates + r * sum_stride, residual, columns, f,
+                       true);
+        else
+            finish_row(to, f->dst_dtype, row, NULL, residual, columns, f, false);
+    }
+}
+
 /* ---- norms ---------------------------------------------------------------------------------- */
 
 enum { MOMENT_ROWS = 8 };
@@ -525,6 +564,63 @@ static void softmax(void *w, vd_dtype dtype, const float *s, size_t stride, size
     }
 }
 
+/* As above within 3e-6: enough where the result is rounded to bf16. */
+INLINE vf rough_power_of_two(vf x) {
+    const float magic = 0x1.8p23F;
+    const vf biased = x + magic;
+    const vf r = x - (biased - magic);
+    vf p = splat(9.57008098e-3F);
+    p = p * r + 5.59178587e-2F;
+    p = p * r + 2.40247453e-1F;
+    p = p * r + 6.93121815e-1F;
+    p = p * r + 9.99999261e-1F;
+    p *= (vf)(((vu)biased << 23) + ((vu)splat(1.0F) - ((vu)splat(magic) << 23)));
+    return choose(x < -126.0F, splat(0.0F), p);
+}
+
+/* Two rows of bf16 as pairs, the first in the lower halves. */
+INLINE vu pair_up(vf first, vf second) {
+    const vu a = (vu)first, b = (vu)second;
+    return ((a + 0x7FFF + ((a >> 16) & 1)) >> 16) | ((b + 0x7FFF + ((b >> 16) & 1)) & 0xFFFF0000);
+}
+
+/* A NaN that rounding turns into a number lives on in the sum. */
+static void softmax_pairs(void *w, const float *s, size_t rows, float scale, float *top, float *sum,
+                          float *factor) {
+    enum { COLUMNS = 32, PAIR_BYTES = 64, TILE_BYTES = 1024, DEPTH = 32 };
+    const float unit = scale * 1.44269504088896341F;
+    const size_t padded = (rows + DEPTH - 1) / DEPTH * DEPTH;
+    for (size_t i = 0; i < COLUMNS; i += LANES) {
+        unsigned char *to = (unsigned char *)w + i / 16 * TILE_BYTES + i % 16 * 4;
+        const vf before = get(top, VD_F32, i);
+        vf most = before;
+        for (size_t r = 0; r < rows; r++) {
+            const vf v = get(s + r * COLUMNS, VD_F32, i) * unit;
+            most = choose(v > most, v, most);
+        }
+        put(top, VD_F32, i, most);
+        const vf base = choose(most == -INFINITY, splat(0.0F), most);
+        const vf old = power_of_two(before - base);
+        vf added = {0}, other = {0};
+        for (size_t r = 0; r < padded; r += 2) {
+            const vf zero = {0};
+            const vf a =
+                r < rows ? rough_power_of_two(get(s + r * COLUMNS, VD_F32, i) * unit - base) : zero;
+            const vf b =
+                r + 1 < rows
+                    ? rough_power_of_two(get(s + (r + 1) * COLUMNS, VD_F32, i) * unit - base)
+                    : zero;
+            const vu pairs = pair_up(a, b);
+            memcpy(to + r / DEPTH * (size_t)2 * TILE_BYTES + r % DEPTH / 2 * PAIR_BYTES, &pairs,
+                   sizeof pairs);
+            added += a;
+            other += b;
+        }
+        put(factor, VD_F32, i, old);
+        put(sum, VD_F32, i, get(sum, VD_F32, i) * old + (added + other));
+    }
+}
+
 static void scale_columns(float *x, size_t stride, size_t rows, size_t columns,
                           const float *factor) {
     for (size_t r = 0; r < rows; r++)
@@ -538,6 +634,7 @@ const vd_cpu_kernels VD_KERNELS = {
     .store = store,
     .activate = activate,
     .geglu = geglu,
+    .finish = finish,
     .moments = moments,
     .normalize = normalize,
     .layer_norm = layer_norm,
@@ -546,5 +643,6 @@ const vd_cpu_kernels VD_KERNELS = {
     .combine = combine,
     .product = product,
     .softmax = softmax,
+    .softmax_pairs = softmax_pairs,
     .scale_columns = scale_columns,
 };

@@ -23,6 +23,17 @@ typedef struct vd_cpu_norm {
     vd_activation act;
 } vd_cpu_norm;
 
+/* What follows sums: act(sums + bias) + residual; with gates (sums + bias) * gelu(gates +
+ * gate_bias)
+ * + residual. */
+typedef struct vd_cpu_finish_desc {
+    const float *bias, *gate_bias; /* or NULL */
+    const float *gates;            /* as the sums, or NULL */
+    vd_activation act;             /* without gates */
+    const void *residual;          /* strided as dst; or NULL */
+    vd_dtype residual_dtype, dst_dtype;
+} vd_cpu_finish_desc;
+
 typedef struct vd_cpu_kernels {
     const char *isa; /* "avx512", "avx2", "baseline" */
 
@@ -35,6 +46,10 @@ typedef struct vd_cpu_kernels {
 
     /* dst[i] = a[i] * gelu(g[i]) */
     void (*geglu)(float *dst, const float *a, const float *g, size_t count);
+
+    /* Finishes sums [rows, columns] that lie `sum_stride` apart. */
+    void (*finish)(void *dst, size_t dst_stride, const float *sums, size_t sum_stride, size_t rows,
+                   size_t columns, const vd_cpu_finish_desc *f);
 
     /* The mean of each channel over `rows` rows (at most a few thousand) that lie `stride` apart,
      * and the sum of squares of the differences from it. */
@@ -75,6 +90,11 @@ typedef struct vd_cpu_kernels {
      * Start with top -infinity, sum 0. */
     void (*softmax)(void *w, vd_dtype dtype, const float *s, size_t stride, size_t rows,
                     size_t columns, float scale, float *top, float *sum, float *factor);
+
+    /* The same for dense scores of 32 columns, with weights in bf16 as a block of B of
+     * backend/cpu/amx.h; those of rows that are not there are zero. */
+    void (*softmax_pairs)(void *w, const float *s, size_t rows, float scale, float *top, float *sum,
+                          float *factor);
 
     /* x[r, c] *= factor[c], padded like scores */
     void (*scale_columns)(float *x, size_t stride, size_t rows, size_t columns,

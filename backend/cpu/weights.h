@@ -17,6 +17,8 @@ typedef struct vd_cpu_weight {
     int64_t k;     /* columns as a matrix: taps * in, the input channel fastest */
     int panels;    /* 0 until packed as a matrix */
     vd_dnnl_panel **panel;
+    unsigned char *tiles; /* NULL until packed for AMX */
+    size_t tile_bytes;
     vd_cpu_kernel_pack *kernels;
 } vd_cpu_weight;
 
@@ -36,9 +38,16 @@ void vd_cpu_destroy_weight(vd_backend *be, vd_weight *w);
 /* Packs the weight as a matrix unless it is. Not in a real run's first use: plan in the dry one. */
 vd_status vd_cpu_pack_matrix(vd_backend *be, vd_cpu_weight *w);
 
+/* Packs the weight for vd_amx_block unless it is: blocks of 32 rows, in each [tap, tile of K]; what
+ * pads rows and K is zero. */
+vd_status vd_cpu_pack_tiles(vd_backend *be, vd_cpu_weight *w);
+
 /* The weight as a kernel in this format, packed unless it is. */
 vd_status vd_cpu_pack_kernel(vd_backend *be, vd_cpu_weight *w, const vd_dnnl_format *format,
                              const vd_dnnl_panel **out);
+
+/* Whether AMX is there and the weight's K fills its tiles. */
+bool vd_cpu_wants_tiles(const vd_backend *be, const vd_weight *w);
 
 /* How a matrix of `out` rows is cut in panels. Where `out` is even and takes several panels, each
  * half is cut alike, so that GEGLU finds a and g at the same place. */

@@ -26,10 +26,10 @@ for key in step_ms forward_ms load_ms peak_rss_bytes tflop matmul_peak_tflops de
 done
 for times in step_ms forward_ms; do
     min=$(sed -E "s/.*\"$times\":\{\"min\":([0-9.e+-]+),.*/\1/" flat.txt)
-    median=$(sed -E "s/.*\"$times\":\{[^}]*\"median\":([0-9.e+-]+)\}.*/\1/" flat.txt)
+    median=$(sed -E "s/.*\"$times\":\{[^}]*\"median\":([0-9.e+-]+),.*/\1/" flat.txt)
     check "$times: 0 < $min <= $median" holds "$min > 0 && $min <= $median"
 done
-step=$(sed -E 's/.*"step_ms":\{"min":([0-9.e+-]+),"median":([0-9.e+-]+)\}.*/\1 \2/' flat.txt)
+step=$(sed -E 's/.*"step_ms":\{"min":([0-9.e+-]+),"median":([0-9.e+-]+),.*/\1 \2/' flat.txt)
 sed -E 's/.*"ops":\[//; s/\},\{/\n/g' flat.txt |
     sed -E 's/.*"name":"([^"]*)","calls":([0-9]+),"ms":([0-9.e+-]+),"tflops":([0-9.e+-]+),"gb_s":([0-9.e+-]+).*/\2 \3 \4 \5/' >ops.txt
 check "each op has its five members" [ "$(grep -cE '^[0-9]+( [0-9.e+-]+){3}$' ops.txt)" -eq "$(grep -o '"name":' flat.txt | wc -l)" ]

@@ -1,0 +1,131 @@
+#include "backend/cpu/amx.h"
+
+#if defined(__AMX_BF16__) && defined(__linux__)
+
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, ROW_BYTES = 64, LINE = 64, C_ROW = 128 };
+
+bool vd_amx_request(void) {
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+
+void vd_amx_begin(void) {
+    /* Palette 1: eight tiles of 16 rows of 64 bytes. */
+    static const struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } config = {.palette = 1,
+                .row_bytes = {ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES,
+                              ROW_BYTES, ROW_BYTES},
+                .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+    _tile_loadconfig(&config);
+}
+
+void vd_amx_end(void) {
+    _tile_release();
+}
+
+/* Two tiles of rows by two of columns: each tile that is loaded is used twice. Brings `lines` lines
+ * from `ahead` on nearer in each step. */
+static inline void two_tiles(float *c, const unsigned char *upper, const unsigned char *lower,
+                             const vd_amx_rows *a, const unsigned char *b, int64_t depth, bool add,
+                             const unsigned char *ahead, int lines) {
+    unsigned char *sums = (unsigned char *)c;
+    if (add) {
+        _tile_loadd(0, sums, C_ROW);
+        _tile_loadd(1, sums + 64, C_ROW);
+        _tile_loadd(2, sums + 16 * C_ROW, C_ROW);
+        _tile_loadd(3, sums + 16 * C_ROW + 64, C_ROW);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (int64_t k = 0; k < depth; k++) {
+        _tile_loadd(6, b, ROW_BYTES);
+        _tile_loadd(4, upper, a->row);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, b + VD_AMX_TILE_BYTES, ROW_BYTES);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_loadd(5, lower, a->row);
+        for (int i = 0; i < lines; i++, ahead += LINE)
+            _mm_prefetch((const char *)ahead, _MM_HINT_T0);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+        upper += a->step;
+        lower += a->step;
+        b += VD_AMX_STEP_BYTES;
+    }
+    _tile_stored(0, sums, C_ROW);
+    _tile_stored(1, sums + 64, C_ROW);
+    _tile_stored(2, sums + 16 * C_ROW, C_ROW);
+    _tile_stored(3, sums + 16 * C_ROW + 64, C_ROW);
+}
+
+static inline void one_tile(float *c, const unsigned char *rows, const vd_amx_rows *a,
+                            const unsigned char *b, int64_t depth, bool add) {
+    unsigned char *sums = (unsigned char *)c;
+    if (add) {
+        _tile_loadd(0, sums, C_ROW);
+        _tile_loadd(1, sums + 64, C_ROW);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+    }
+    for (int64_t k = 0; k < depth; k++) {
+        _tile_loadd(6, b, ROW_BYTES);
+        _tile_loadd(4, rows, a->row);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, b + VD_AMX_TILE_BYTES, ROW_BYTES);
+        _tile_dpbf16ps(1, 4, 7);
+        rows += a->step;
+        b += VD_AMX_STEP_BYTES;
+    }
+    _tile_stored(0, sums, C_ROW);
+    _tile_stored(1, sums + 64, C_ROW);
+}
+
+void vd_amx_block(float *c, const vd_amx_rows *a, const unsigned char *b, const vd_amx_span *span,
+                  int64_t spans, bool add) {
+    enum { LINES_A_STEP = VD_AMX_STEP_BYTES / LINE };
+    const int64_t pairs = a->tiles / 2;
+    const int lines = pairs == 0 ? 0 : (int)((LINES_A_STEP + pairs - 1) / pairs);
+    for (int64_t s = 0; s < spans; s++) {
+        const unsigned char *from = a->a + span[s].a, *weights = b + span[s].b;
+        /* While a span of B is used by all rows, the next one comes nearer. */
+        const unsigned char *ahead = s + 1 < spans ? b + span[s + 1].b : weights;
+        const bool more = add || s > 0;
+        for (int64_t i = 0; i < pairs; i++) {
+            two_tiles(c + i * 2 * VD_AMX_ROWS * VD_AMX_COLUMNS, from + a->tile[2 * i],
+                      from + a->tile[2 * i + 1], a, weights, span[s].depth, more, ahead, lines);
+            ahead += span[s].depth * lines * LINE;
+        }
+        if (a->tiles % 2 != 0)
+            one_tile(c + pairs * 2 * VD_AMX_ROWS * VD_AMX_COLUMNS, from + a->tile[2 * pairs], a,
+                     weights, span[s].depth, more);
+    }
+}
+
+#else
+
+bool vd_amx_request(void) {
+    return false;
+}
+
+void vd_amx_begin(void) {
+}
+
+void vd_amx_end(void) {
+}
+
+void vd_amx_block(float *c, const vd_amx_rows *a, const unsigned char *b, const vd_amx_span *span,
+                  int64_t spans, bool add) {
+    (void)c, (void)a, (void)b, (void)span, (void)spans, (void)add;
+}
+
+#endif

@@ -1,0 +1,225 @@
+#include "backend/cpu/attention_tiled.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu/amx.h"
+
+enum {
+    COLUMNS = VD_AMX_COLUMNS, /* queries that are summed at once */
+    MOST_GROUPS = 8, /* of COLUMNS queries in a task: they share what is packed of k and v */
+    KEYS = 256,      /* of a block */
+    KEY_TILES = KEYS / VD_AMX_ROWS,
+    MOST_DIM = 512, /* of a head */
+    DIM_TILES = MOST_DIM / VD_AMX_ROWS,
+    BF16_BYTES = 2,
+    ALIGN_BYTES = VD_ARENA_ALIGN_BYTES,
+};
+
+typedef struct tiled_attention {
+    const vd_cpu_kernels *kernels;
+    const vd_attention_desc *d;
+    const unsigned char *q, *k, *v;
+    unsigned char *out;
+    int64_t depth;     /* tiles of K in a head */
+    int64_t dim_tiles; /* tiles of rows of out */
+    int64_t groups;    /* of a task */
+    int64_t blocks;    /* tasks of a head */
+    size_t thread_bytes;
+    unsigned char *scratch;
+} tiled_attention;
+
+typedef struct workspace {
+    unsigned char *q;          /* [groups] of a block of B: dim by COLUMNS */
+    unsigned char *k;          /* tiles of A: [keys / 16, depth] */
+    unsigned char *v;          /* [dim, KEYS] */
+    unsigned char *weights;    /* a block of B: keys by COLUMNS */
+    float *scores;             /* [KEYS, COLUMNS] */
+    float *out;                /* [groups, dim, COLUMNS] */
+    float *top, *sum, *factor; /* [groups, COLUMNS] */
+} workspace;
+
+/* The head and the queries of a task. */
+typedef struct task {
+    const unsigned char *q, *k, *v;
+    unsigned char *out;
+    int64_t queries, groups;
+} task;
+
+static int64_t parts(int64_t count, int64_t size) {
+    return (count + size - 1) / size;
+}
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static void *take(unsigned char *base, size_t *used, int64_t bytes) {
+    void *part = base == NULL ? NULL : base + *used;
+    *used += ((size_t)bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    return part;
+}
+
+/* Returns the bytes; with base NULL that is all it does. */
+static size_t lay_out(const tiled_attention *job, unsigned char *base, workspace *ws) {
+    const int64_t row = COLUMNS * (int64_t)sizeof(float), dim = job->dim_tiles * VD_AMX_ROWS;
+    size_t used = 0;
+    ws->q = take(base, &used, job->groups * job->depth * VD_AMX_STEP_BYTES);
+    ws->k = take(base, &used, KEY_TILES * job->depth * VD_AMX_TILE_BYTES);
+    ws->v = take(base, &used, dim * KEYS * BF16_BYTES);
+    ws->weights = take(base, &used, KEYS / VD_AMX_DEPTH * VD_AMX_STEP_BYTES);
+    ws->scores = take(base, &used, KEYS * row);
+    ws->out = take(base, &used, job->groups * dim * row);
+    ws->top = take(base, &used, job->groups * row);
+    ws->sum = take(base, &used, job->groups * row);
+    ws->factor = take(base, &used, job->groups * row);
+    return used;
+}
+
+/* ---- packing -------------------------------------------------------------------------------- */
+
+/* Queries become columns: pairs of values beside each other. */
+static void pack_queries(const tiled_attention *job, const task *t, unsigned char *to) {
+    const int64_t dim = job->d->head_dim;
+    memset(to, 0, (size_t)(t->groups * job->depth) * VD_AMX_STEP_BYTES);
+    for (int64_t i = 0; i < t->queries; i++) {
+        const unsigned char *from = t->q + i * job->d->q.token * BF16_BYTES;
+        const int64_t column = i % COLUMNS;
+        unsigned char *first = to + i / COLUMNS * job->depth * VD_AMX_STEP_BYTES +
+                               column / VD_AMX_ROWS * VD_AMX_TILE_BYTES + column % VD_AMX_ROWS * 4;
+        for (int64_t e = 0; e < dim; e += 2)
+            memcpy(first + e / VD_AMX_DEPTH * VD_AMX_STEP_BYTES + e % VD_AMX_DEPTH * 32,
+                   from + e * BF16_BYTES, e + 1 < dim ? 4 : 2);
+    }
+}
+
+/* Keys are rows of tiles; values are transposed. What pads a tile along a sum is zero. */
+static void pack_keys(const tiled_attention *job, const task *t, const workspace *ws, int64_t first,
+                      int64_t keys) {
+    const vd_attention_desc *d = job->d;
+    const int64_t tile_bytes = job->depth * VD_AMX_TILE_BYTES;
+    const int64_t padded = parts(keys, VD_AMX_DEPTH) * VD_AMX_DEPTH;
+    for (int64_t i = 0; i < keys; i++) {
+        const unsigned char *from = t->k + (first + i) * d->k.token * BF16_BYTES;
+        unsigned char *to = ws->k + i / VD_AMX_ROWS * tile_bytes + i % VD_AMX_ROWS * 64;
+        for (int64_t e = 0; e < d->head_dim; e += VD_AMX_DEPTH, to += VD_AMX_TILE_BYTES) {
+            const int64_t left = d->head_dim - e;
+            if (left < VD_AMX_DEPTH)
+                memset(to, 0, 64);
+            memcpy(to, from + e * BF16_BYTES, (size_t)(smaller(left, VD_AMX_DEPTH) * BF16_BYTES));
+        }
+    }
+    job->kernels->transpose(ws->v, VD_BF16, KEYS, t->v + first * d->v.token * BF16_BYTES, VD_BF16,
+                            (size_t)d->v.token, (size_t)keys, (size_t)d->head_dim);
+    for (int64_t e = 0; e < d->head_dim && keys < padded; e++)
+        memset(ws->v + (e * KEYS + keys) * BF16_BYTES, 0, (size_t)((padded - keys) * BF16_BYTES));
+}
+
+/* ---- sums ----------------------------------------------------------------------------------- */
+
+static void attend_group(const tiled_attention *job, const workspace *ws, int64_t group,
+                         int64_t keys, bool add) {
+    const int64_t dim = job->dim_tiles * VD_AMX_ROWS;
+    float *top = ws->top + group * COLUMNS, *sum = ws->sum + group * COLUMNS;
+    float *factor = ws->factor + group * COLUMNS, *out = ws->out + group * dim * COLUMNS;
+    ptrdiff_t key_tile[KEY_TILES], dim_tile[DIM_TILES];
+    const vd_amx_rows k = {.a = ws->k,
+                           .tile = key_tile,
+                           .tiles = parts(keys, VD_AMX_ROWS),
+                           .row = 64,
+                           .step = VD_AMX_TILE_BYTES};
+    const vd_amx_rows v = {.a = ws->v,
+                           .tile = dim_tile,
+                           .tiles = job->dim_tiles,
+                           .row = KEYS * BF16_BYTES,
+                           .step = 64};
+    for (int64_t i = 0; i < k.tiles; i++)
+        key_tile[i] = i * job->depth * VD_AMX_TILE_BYTES;
+    for (int64_t i = 0; i < v.tiles; i++)
+        dim_tile[i] = i * VD_AMX_ROWS * KEYS * BF16_BYTES;
+    const vd_amx_span along_dim = {.depth = job->depth};
+    const vd_amx_span along_keys = {.depth = parts(keys, VD_AMX_DEPTH)};
+
+    vd_amx_block(ws->scores, &k, ws->q + group * job->depth * VD_AMX_STEP_BYTES, &along_dim, 1,
+                 false);
+    job->kernels->softmax_pairs(ws->weights, ws->scores, (size_t)keys, job->d->scale, top, sum,
+                                factor);
+    if (add)
+        job->kernels->scale_columns(out, COLUMNS, (size_t)job->d->head_dim, COLUMNS, factor);
+    vd_amx_block(out, &v, ws->weights, &along_keys, 1, add);
+}
+
+static void finish_group(const tiled_attention *job, const workspace *ws, const task *t,
+                         int64_t group) {
+    const int64_t dim = job->dim_tiles * VD_AMX_ROWS, first = group * COLUMNS;
+    float *factor = ws->factor + first, *out = ws->out + group * dim * COLUMNS;
+    for (int64_t c = 0; c < COLUMNS; c++)
+        factor[c] = 1.0F / ws->sum[first + c];
+    job->kernels->scale_columns(out, COLUMNS, (size_t)job->d->head_dim, COLUMNS, factor);
+    job->kernels->transpose(t->out + first * job->d->out.token * BF16_BYTES, VD_BF16,
+                            (size_t)job->d->out.token, out, VD_F32, COLUMNS,
+                            (size_t)job->d->head_dim, (size_t)smaller(COLUMNS, t->queries - first));
+}
+
+static int attend_task(void *user, int64_t index, int thread) {
+    const tiled_attention *job = user;
+    const vd_attention_desc *d = job->d;
+    const int64_t unit = index / job->blocks, first = index % job->blocks * job->groups * COLUMNS;
+    const int64_t outer = unit / d->heads / d->inner, inner = unit / d->heads % d->inner;
+    const int64_t e = unit % d->heads * d->head_dim;
+    workspace ws;
+    lay_out(job, job->scratch + (size_t)thread * job->thread_bytes, &ws);
+    task t = {.q = job->q + (outer * d->q.outer + inner * d->q.inner + first * d->q.token + e) * 2,
+              .k = job->k + (outer * d->k.outer + inner * d->k.inner + e) * 2,
+              .v = job->v + (outer * d->v.outer + inner * d->v.inner + e) * 2,
+              .out = job->out +
+                     (outer * d->out.outer + inner * d->out.inner + first * d->out.token + e) * 2,
+              .queries = smaller(job->groups * COLUMNS, d->q_tokens - first)};
+    t.groups = parts(t.queries, COLUMNS);
+    for (int64_t c = 0; c < t.groups * COLUMNS; c++) {
+        ws.top[c] = -INFINITY;
+        ws.sum[c] = 0;
+    }
+    vd_amx_begin();
+    pack_queries(job, &t, ws.q);
+    for (int64_t key = 0; key < d->kv_tokens; key += KEYS) {
+        const int64_t keys = smaller(KEYS, d->kv_tokens - key);
+        pack_keys(job, &t, &ws, key, keys);
+        for (int64_t g = 0; g < t.groups; g++)
+            attend_group(job, &ws, g, keys, key > 0);
+    }
+    vd_amx_end();
+    for (int64_t g = 0; g < t.groups; g++)
+        finish_group(job, &ws, &t, g);
+    return 0;
+}
+
+bool vd_cpu_attention_tiled_takes(const vd_exec *x, const vd_attention_desc *d) {
+    return vd_cpu(x)->amx && x->dtype == VD_BF16 && !d->causal && d->head_dim <= MOST_DIM;
+}
+
+vd_status vd_cpu_attention_tiled(vd_exec *x, void *out, const void *q, const void *k, const void *v,
+                                 const vd_attention_desc *d) {
+    tiled_attention job = {.kernels = vd_cpu(x)->kernels,
+                           .d = d,
+                           .q = q,
+                           .k = k,
+                           .v = v,
+                           .out = out,
+                           .depth = parts(d->head_dim, VD_AMX_DEPTH),
+                           .dim_tiles = parts(d->head_dim, VD_AMX_ROWS)};
+    workspace none;
+    void *scratch;
+    job.groups = smaller(MOST_GROUPS, parts(d->q_tokens, COLUMNS));
+    job.blocks = parts(d->q_tokens, job.groups * COLUMNS);
+    job.thread_bytes = lay_out(&job, NULL, &none);
+    const vd_status st = vd_exec_scratch(x, job.thread_bytes * (size_t)x->be->threads, &scratch);
+    if (st != VD_OK)
+        return st;
+    job.scratch = scratch;
+    if (!x->dry)
+        vd_cpu_parallel(vd_cpu(x)->pool, d->outer * d->inner * d->heads * job.blocks, attend_task,
+                        &job);
+    vd_exec_scratch_free(x, scratch);
+    return VD_OK;
+}
