@@ -68,13 +68,11 @@ static vd_status latent_scale(const char *dir, int64_t *out) {
 
 /* Fills the sizes, and makes the tensors' shapes of them. */
 static vd_status choose_sizes(bench *b, const vd_unet_config *c, bench_result *r) {
-    enum { USUAL_SIDE = 32, USUAL_FRAMES = 16 };
     vd_status st;
     int64_t scale;
     VD_TRY(latent_scale(b->a->model, &scale));
-    vd_model_info own = {.width_px = (c->sample_width ? c->sample_width : USUAL_SIDE) * scale,
-                         .height_px = (c->sample_height ? c->sample_height : USUAL_SIDE) * scale,
-                         .frames = USUAL_FRAMES};
+    vd_model_info own = {0};
+    vd_model_usual_size(c, scale, &own);
     VD_TRY(vd_model_read_defaults(b->a->model, &own));
     r->width = b->a->has.width ? b->a->width : own.width_px;
     r->height = b->a->has.height ? b->a->height : own.height_px;
@@ -181,10 +179,26 @@ done:
 
 /* ---- all of it ------------------------------------------------------------------------------ */
 
+/* SD XL's pooled text, zero here, and sizes. */
+static vd_status set_added(bench *b, const bench_result *r) {
+    enum { IDS = 6 };
+    const vd_unet_config *c = vd_unet_get_config(b->unet);
+    const double h = (double)r->height, w = (double)r->width;
+    const double ids[BRANCHES * IDS] = {h, w, 0, 0, h, w, h, w, 0, 0, h, w};
+    float *pooled = calloc((size_t)(BRANCHES * c->added_width) + 1, sizeof *pooled);
+    if (!pooled)
+        return vd_fail(VD_ERR_MEMORY, "no memory for the pooled text");
+    vd_status st = vd_unet_set_added(b->unet, BRANCHES, pooled, IDS, ids);
+    free(pooled);
+    return st;
+}
+
 static vd_status load(bench *b, const vd_settings *settings, const char *folder, bench_result *r) {
     vd_status st;
     const double start = cli_now_s();
     VD_TRY(vd_unet_open(b->be, folder, b->dtype, &b->unet));
+    if (vd_unet_get_config(b->unet)->added_width > 0)
+        VD_TRY(set_added(b, r));
     if (settings)
         VD_TRY(vd_method_plan_create(settings, vd_unet_spatial_paths(b->unet), 1, &b->plan));
     VD_TRY(vd_unet_set_context(b->unet, b->x, &b->states));

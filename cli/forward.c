@@ -37,14 +37,27 @@ char *forward_path(const forward_case *c, const char *relative) {
     return path;
 }
 
+/* The case's entry in `models`; NULL if it names none. */
+static const vd_json_value *model_entry(const forward_case *c) {
+    const char *model = NULL;
+    const vd_json_value *models = vd_json_get(vd_json_root(c->doc), "models");
+    if (!models || vd_json_text(c->doc, c->entry, "model", NULL, &model) != VD_OK || !model)
+        return NULL;
+    const vd_json_value *entry = vd_json_get(models, model);
+    return entry && vd_json_type_of(entry) == VD_JSON_OBJECT ? entry : NULL;
+}
+
+bool forward_has_component(const forward_case *c, const char *component) {
+    const vd_json_value *entry = model_entry(c);
+    return entry && vd_json_get(entry, component) != NULL;
+}
+
 vd_status forward_component(const forward_case *c, const char *component, char **out) {
     vd_status st = VD_OK;
-    const char *model = NULL, *folder = NULL;
-    const vd_json_value *models = vd_json_get(vd_json_root(c->doc), "models");
+    const char *folder = NULL;
+    const vd_json_value *entry = model_entry(c);
     *out = NULL;
-    VD_TRY(vd_json_text(c->doc, c->entry, "model", NULL, &model));
-    const vd_json_value *entry = model && models ? vd_json_get(models, model) : NULL;
-    if (!entry || vd_json_type_of(entry) != VD_JSON_OBJECT) {
+    if (!entry) {
         st = vd_json_fail(c->doc, c->entry, "case \"%s\" names no model of `models`", c->name);
         goto done;
     }

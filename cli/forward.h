@@ -42,6 +42,7 @@ char *forward_path(const forward_case *c, const char *relative);
 /* The folder of a component of the case's model; malloc'ed. VD_ERR_INPUT if the manifest names
  * none. */
 vd_status forward_component(const forward_case *c, const char *component, char **out);
+bool forward_has_component(const forward_case *c, const char *component);
 
 /* Where a tokenizer folder's vocabulary lies: manifests keep one copy for several folders. NULL if
  * nowhere else. malloc'ed. */

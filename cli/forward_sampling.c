@@ -189,6 +189,7 @@ typedef struct pipeline_run {
     vd_settings *settings;
     float *latents_in, *noise;
     int64_t latent_dim[5];
+    bool image; /* the case's latents have no frame axis */
     /* What the events gather. */
     float *context, *trace, *prediction, *pixels, *frames;
     int64_t branches, tokens, width, steps;
@@ -248,12 +249,16 @@ static vd_status open_pipeline(forward_case *c, vd_model **out) {
     vd_model_folders f = {0};
     vd_model_options options = {
         .backend = c->backend, .dtype = strcmp(c->dtype_name, "auto") == 0 ? "f32" : c->dtype_name};
-    VD_TRY(forward_component(c, "text_encoder", &f.text_encoder));
-    VD_TRY(forward_component(c, "tokenizer", &f.tokenizer));
+    VD_TRY(forward_component(c, "text_encoder", &f.text_encoder[0]));
+    VD_TRY(forward_component(c, "tokenizer", &f.tokenizer[0]));
+    if (forward_has_component(c, "text_encoder_2")) {
+        VD_TRY(forward_component(c, "text_encoder_2", &f.text_encoder[1]));
+        VD_TRY(forward_component(c, "tokenizer_2", &f.tokenizer[1]));
+    }
     VD_TRY(forward_component(c, "unet", &f.unet));
     VD_TRY(forward_component(c, "vae", &f.vae));
     VD_TRY(forward_component(c, "scheduler", &f.scheduler));
-    VD_TRY(forward_vocabulary(c, f.tokenizer, &f.vocabulary));
+    VD_TRY(forward_vocabulary(c, f.tokenizer[0], &f.vocabulary));
     VD_TRY(vd_model_open_folders(&f, &options, out));
 done:
     vd_model_folders_free(&f);
@@ -292,6 +297,9 @@ static vd_status read_request(pipeline_run *p, const vd_model *model) {
     VD_TRY(vd_json_double(c->doc, c->settings, "guidance_rescale", 0, 1, 0, &r->guidance_rescale));
     VD_TRY(vd_json_double(c->doc, c->settings, "eta", 0, 1, 0, &r->eta));
     VD_TRY(forward_input(c, "latents", &p->latents_in, &shape));
+    p->image = !vd_model_get_info(model)->draws_video && shape.rank == 4;
+    if (p->image)
+        shape = VD_VIEW(NULL, VD_F32, shape.dim[0], shape.dim[1], 1, shape.dim[2], shape.dim[3]);
     if (shape.rank != 5 || shape.dim[0] != 1 ||
         shape.dim[1] != vd_model_get_info(model)->latent_channels) {
         st = vd_fail(VD_ERR_INPUT, "%s: wants in.latents [1, %lld, F, h, w]", c->name,
@@ -340,7 +348,13 @@ static vd_status add_results(pipeline_run *p) {
     for (size_t i = 0; i < sizeof result / sizeof result[0] && st == VD_OK; i++) {
         if (!forward_wants(p->c, result[i].name))
             continue;
-        st = forward_add(p->c, result[i].name, *result[i].values, result[i].rank, result[i].dim);
+        /* The frame axis of latents, before h and w. */
+        int64_t *dim = result[i].dim;
+        if (p->image && i < 2) {
+            int rank = --result[i].rank;
+            memmove(dim + rank - 2, dim + rank - 1, 2 * sizeof *dim);
+        }
+        st = forward_add(p->c, result[i].name, *result[i].values, result[i].rank, dim);
         *result[i].values = NULL;
     }
     return st;

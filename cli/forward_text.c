@@ -120,44 +120,20 @@ typedef struct text_run {
     vd_clip *clip;
     int32_t *ids;
     int64_t batch, tokens, width;
-    void *states; /* device */
+    vd_tensor states, embeds; /* device; embeds only of a model with projection */
 } text_run;
 
 static vd_status run_encoder(forward_case *c, text_run *t) {
     vd_status st = VD_OK;
     hidden_states h = {c, t->be, false, VD_OK};
     vd_clip_tap tap = {on_hidden, &h};
-    vd_tensor states = VD_VIEW(t->states, VD_F32, t->batch, t->tokens, t->width);
-    VD_TRY(vd_clip_encode(t->clip, t->x, &states, t->ids, t->batch, t->tokens, &tap));
+    vd_clip_outputs out = {.last = &t->states, .text_embeds = t->embeds.data ? &t->embeds : NULL};
+    VD_TRY(vd_clip_encode(t->clip, t->x, &out, t->ids, t->batch, t->tokens, &tap));
     VD_TRY(vd_exec_commit(t->x));
     h.real = true;
-    VD_TRY(vd_clip_encode(t->clip, t->x, &states, t->ids, t->batch, t->tokens, &tap));
+    VD_TRY(vd_clip_encode(t->clip, t->x, &out, t->ids, t->batch, t->tokens, &tap));
     st = h.status;
 done:
-    return st;
-}
-
-static vd_status project(forward_case *c, text_run *t, const float *pooled) {
-    vd_status st = VD_OK;
-    const vd_clip_config *config = vd_clip_get_config(t->clip);
-    size_t in = (size_t)(t->batch * t->width), out = (size_t)(t->batch * config->projection);
-    void *device = NULL;
-    float *values = NULL;
-    VD_TRY(vd_backend_alloc(t->be, (in + out) * sizeof(float), &device));
-    VD_TRY(vd_backend_upload(t->be, device, pooled, in * sizeof(float)));
-    vd_tensor src = VD_VIEW(device, VD_F32, t->batch, t->width);
-    vd_tensor dst = VD_VIEW((float *)device + in, VD_F32, t->batch, config->projection);
-    vd_exec_reset(t->x);
-    VD_TRY(vd_clip_project(t->clip, t->x, &dst, &src));
-    VD_TRY(vd_exec_commit(t->x));
-    VD_TRY(vd_clip_project(t->clip, t->x, &dst, &src));
-    VD_TRY(forward_floats(out, &values));
-    VD_TRY(vd_backend_download(t->be, values, dst.data, out * sizeof(float)));
-    st = FORWARD_ADD(c, "text_embeds", values, t->batch, config->projection);
-    values = NULL;
-done:
-    free(values);
-    vd_backend_free(t->be, device);
     return st;
 }
 
@@ -168,14 +144,14 @@ static vd_status add_states(forward_case *c, text_run *t) {
     float *last = NULL, *pooled = NULL;
     VD_TRY(forward_floats(count, &last));
     VD_TRY(forward_floats((size_t)t->batch * row, &pooled));
-    VD_TRY(vd_backend_download(t->be, last, t->states, count * sizeof(float)));
+    VD_TRY(vd_backend_download(t->be, last, t->states.data, count * sizeof(float)));
     for (int64_t b = 0; b < t->batch; b++) {
         int64_t end = vd_clip_end_position(config, t->ids + b * t->tokens, t->tokens);
         memcpy(pooled + (size_t)b * row, last + (size_t)(b * t->tokens + end) * row,
                row * sizeof(float));
     }
-    if (config->projection > 0 && forward_wants(c, "text_embeds"))
-        VD_TRY(project(c, t, pooled));
+    if (t->embeds.data && forward_wants(c, "text_embeds"))
+        VD_TRY(forward_add_device(c, t->be, "text_embeds", &t->embeds));
     if (forward_wants(c, "pooled")) {
         st = FORWARD_ADD(c, "pooled", pooled, t->batch, t->width);
         pooled = NULL;
@@ -216,13 +192,18 @@ vd_status forward_text_encoder(forward_case *c) {
     VD_TRY(forward_open(c, &t.be, &t.x, &dtype));
     VD_TRY(vd_clip_open(t.be, folder, dtype, &t.clip));
     t.width = vd_clip_get_config(t.clip)->width;
-    VD_TRY(
-        vd_backend_alloc(t.be, (size_t)(t.batch * t.tokens * t.width) * sizeof(float), &t.states));
+    t.states = VD_VIEW(NULL, VD_F32, t.batch, t.tokens, t.width);
+    VD_TRY(forward_to_device(t.be, NULL, &t.states));
+    t.embeds = VD_VIEW(NULL, VD_F32, t.batch, vd_clip_get_config(t.clip)->projection);
+    if (t.embeds.dim[1] > 0)
+        VD_TRY(forward_to_device(t.be, NULL, &t.embeds));
     VD_TRY(run_encoder(c, &t));
     VD_TRY(add_states(c, &t));
 done:
-    if (t.be)
-        vd_backend_free(t.be, t.states);
+    if (t.be) {
+        vd_backend_free(t.be, t.states.data);
+        vd_backend_free(t.be, t.embeds.data);
+    }
     vd_exec_destroy(t.x);
     vd_clip_destroy(t.clip);
     vd_backend_close(t.be);

@@ -106,6 +106,8 @@ static vd_status inspect_model(vd_json_writer *w, const char *dir) {
     vd_json_put_string(w, "dtype", info->dtype);
     vd_json_begin_object(w, "components");
     VD_TRY(put_component(w, dir, "text_encoder", "model"));
+    if (info->text_encoders > 1)
+        VD_TRY(put_component(w, dir, "text_encoder_2", "model"));
     VD_TRY(put_component(w, dir, "unet", "diffusion_pytorch_model"));
     VD_TRY(put_component(w, dir, "vae", "diffusion_pytorch_model"));
     vd_json_end(w);

@@ -21,6 +21,7 @@
 typedef struct name_pattern {
     char *before, *after; /* around the number */
     int digits;
+    bool numbered; /* false: the name of the only frame */
 } name_pattern;
 
 typedef struct png_sink {
@@ -37,15 +38,15 @@ typedef struct png_sink {
 static vd_status bad_pattern(const char *path) {
     return vd_fail(VD_ERR_USAGE,
                    "output %s: the name of PNG frames must hold one %%d or %%0Nd (N 1 to 9), such "
-                   "as frame%%04d.png",
+                   "as frame%%04d.png; only a single frame needs none",
                    path);
 }
 
 /* "%%" stands for '%'; a folder after the number would need making, so there may be none. */
-static vd_status parse_pattern(const char *path, name_pattern *out) {
+static vd_status parse_pattern(const char *path, int64_t frames, name_pattern *out) {
     const size_t bytes = strlen(path) + 1;
     bool found = false;
-    *out = (name_pattern){malloc(bytes), malloc(bytes), 0};
+    *out = (name_pattern){malloc(bytes), malloc(bytes), 0, false};
     if (out->before == NULL || out->after == NULL)
         return vd_fail(VD_ERR_MEMORY, "%s: not enough memory for a file name", path);
     char *to = out->before;
@@ -70,7 +71,8 @@ static vd_status parse_pattern(const char *path, name_pattern *out) {
         }
     }
     *to = '\0';
-    return found ? VD_OK : bad_pattern(path);
+    out->numbered = found;
+    return found || frames == 1 ? VD_OK : bad_pattern(path);
 }
 
 static void free_pattern(name_pattern *pattern) {
@@ -80,7 +82,9 @@ static void free_pattern(name_pattern *pattern) {
 }
 
 static vd_status frame_name(const name_pattern *pattern, int64_t number, char **out) {
-    *out = vd_format("%s%0*" PRId64 "%s", pattern->before, pattern->digits, number, pattern->after);
+    *out = pattern->numbered ? vd_format("%s%0*" PRId64 "%s", pattern->before, pattern->digits,
+                                         number, pattern->after)
+                             : vd_format("%s", pattern->before);
     return *out ? VD_OK
                 : vd_fail(VD_ERR_MEMORY, "frame %" PRId64 ": not enough memory for a name", number);
 }
@@ -88,7 +92,7 @@ static vd_status frame_name(const name_pattern *pattern, int64_t number, char **
 vd_status vd_png_frame_name(const char *path, int64_t number, char **out) {
     name_pattern pattern = {0};
     *out = NULL;
-    vd_status st = parse_pattern(path, &pattern);
+    vd_status st = parse_pattern(path, number, &pattern);
     if (st == VD_OK)
         st = frame_name(&pattern, number, out);
     free_pattern(&pattern);
@@ -123,7 +127,7 @@ static void png_destroy(void *state) {
 static vd_status png_check(const vd_sink_options *options) {
     name_pattern pattern = {0};
     vd_part_file part = {0};
-    vd_status st = parse_pattern(options->path, &pattern);
+    vd_status st = parse_pattern(options->path, options->frame_count, &pattern);
     if (st == VD_OK)
         st = create_part(&pattern, 1, &part);
     vd_part_file_discard(&part);
@@ -186,7 +190,7 @@ static vd_status png_open(const vd_sink_options *options, void **state) {
         goto done;
     }
     VD_TRY(png_check(options));
-    VD_TRY(parse_pattern(options->path, &s->pattern));
+    VD_TRY(parse_pattern(options->path, options->frame_count, &s->pattern));
     VD_TRY(open_encoder(s, options));
     VD_TRY(make_text(s, options));
     *state = s;

@@ -86,10 +86,11 @@ static vd_status choose_kind(const char *path, const vd_sink_kind **out) {
     else if (vd_video_format(path) != NULL)
         *out = &vd_sink_kind_video;
     else
-        return vd_fail(VD_ERR_USAGE,
-                       "output %s: unknown kind; use .mp4, .mov, .mkv, .webm, %%04d.png, hash: or "
-                       "null:",
-                       path);
+        return vd_fail(
+            VD_ERR_USAGE,
+            "output %s: unknown kind; use .mp4, .mov, .mkv, .webm, .png, %%04d.png, hash: or "
+            "null:",
+            path);
     return VD_OK;
 }
 

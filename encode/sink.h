@@ -33,7 +33,8 @@ typedef struct vd_sink_options {
     /* What to write, chosen by its form:
      *   NAME.mp4 .mov .mkv .webm  a video in that container
      *   NAME%04d.png              one PNG a frame, numbered from 1; exactly one %d or %0Nd in the
-     *                             file's name ("%%" is a percent sign)
+     *                             file's name ("%%" is a percent sign); NAME.png if there is only
+     *                             one frame
      *   hash:                     nothing but the digest
      *   null:                     nothing (the digest is there all the same) */
     const char *path;

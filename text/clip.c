@@ -264,40 +264,6 @@ static void show(const vd_clip_tap *tap, int index, const vd_tensor *states) {
         tap->hidden(tap->user, index, states);
 }
 
-vd_status vd_clip_encode(vd_clip *clip, vd_exec *x, vd_tensor *dst, const int32_t *ids,
-                         int64_t batch, int64_t tokens, const vd_clip_tap *tap) {
-    vd_status st = VD_OK;
-    const vd_clip_config *c = &clip->config;
-    vd_tensor input = {0}, states = {0};
-    if (tokens > c->max_tokens)
-        return vd_fail(VD_ERR_INPUT, "text encoder: %lld tokens, but it has %lld positions",
-                       (long long)tokens, (long long)c->max_tokens);
-    for (int64_t i = 0; i < batch * tokens; i++)
-        if (ids[i] < 0 || ids[i] >= c->vocabulary)
-            return vd_fail(VD_ERR_INPUT,
-                           "text encoder: token id %d, but its table has %lld rows: the tokenizer "
-                           "belongs to another model",
-                           ids[i], (long long)c->vocabulary);
-    VD_TRY(VD_ALLOC(x, VD_F32, &input, batch, tokens, c->width));
-    VD_TRY(VD_ALLOC(x, vd_exec_dtype(x), &states, batch, tokens, c->width));
-    if (!vd_exec_dry(x))
-        VD_TRY(upload_embeddings(clip, &input, ids));
-    VD_TRY(vd_activate(x, &states, &input, VD_ACT_NONE));
-    vd_exec_free(x, &input);
-    show(tap, 0, &states);
-    for (int i = 0; i < c->layers; i++) {
-        VD_TRY(vd_clip_layer(clip, x, &states, i));
-        show(tap, i + 1, &states);
-    }
-    VD_TRY(vd_layer_norm(x, &states, &states, clip->final_norm.scale, clip->final_norm.shift,
-                         clip->final_norm.eps));
-    VD_TRY(vd_activate(x, dst, &states, VD_ACT_NONE));
-done:
-    vd_exec_free(x, &states);
-    vd_exec_free(x, &input);
-    return st;
-}
-
 int64_t vd_clip_end_position(const vd_clip_config *config, const int32_t *ids, int64_t tokens) {
     int64_t best = 0;
     for (int64_t i = 0; i < tokens; i++) {
@@ -310,9 +276,82 @@ int64_t vd_clip_end_position(const vd_clip_config *config, const int32_t *ids, i
     return best;
 }
 
-vd_status vd_clip_project(vd_clip *clip, vd_exec *x, vd_tensor *dst, const vd_tensor *pooled) {
-    if (!clip->projection.w)
+/* text_embeds of the final states, row by row: each prompt ends elsewhere. */
+static vd_status project(const vd_clip *clip, vd_exec *x, vd_tensor *dst, const vd_tensor *states,
+                         const int32_t *ids) {
+    vd_status st = VD_OK;
+    const int64_t tokens = states->dim[1], width = states->dim[2], out = clip->config.projection;
+    for (int64_t b = 0; b < states->dim[0]; b++) {
+        int64_t row = b * tokens + vd_clip_end_position(&clip->config, ids + b * tokens, tokens);
+        size_t at = (size_t)(row * width) * vd_dtype_bytes(states->dtype);
+        vd_tensor end = VD_VIEW((char *)states->data + at, states->dtype, 1, width);
+        vd_tensor to = VD_VIEW((float *)dst->data + b * out, VD_F32, 1, out);
+        VD_TRY(vd_linear(x, &to, &end, clip->projection.w, NULL, NULL, VD_ACT_NONE));
+    }
+done:
+    return st;
+}
+
+static vd_status check_call(const vd_clip *clip, const vd_clip_outputs *out, const int32_t *ids,
+                            int64_t batch, int64_t tokens) {
+    const vd_clip_config *c = &clip->config;
+    if (tokens > c->max_tokens)
+        return vd_fail(VD_ERR_INPUT, "text encoder: %lld tokens, but it has %lld positions",
+                       (long long)tokens, (long long)c->max_tokens);
+    for (int64_t i = 0; i < batch * tokens; i++)
+        if (ids[i] < 0 || ids[i] >= c->vocabulary)
+            return vd_fail(VD_ERR_INPUT,
+                           "text encoder: token id %d, but its table has %lld rows: the tokenizer "
+                           "belongs to another model",
+                           ids[i], (long long)c->vocabulary);
+    if (out->text_embeds && !clip->projection.w)
         return vd_fail(VD_ERR_INPUT, "%s: this text encoder has no text_projection",
                        vd_checkpoint_path(clip->ck));
-    return vd_linear(x, dst, pooled, clip->projection.w, NULL, NULL, VD_ACT_NONE);
+    return VD_OK;
+}
+
+/* All layers but the last. */
+static vd_status run_layers(vd_clip *clip, vd_exec *x, vd_tensor *states, const int32_t *ids,
+                            const vd_clip_tap *tap) {
+    vd_status st = VD_OK;
+    vd_tensor input = {0};
+    VD_TRY(VD_ALLOC(x, VD_F32, &input, states->dim[0], states->dim[1], states->dim[2]));
+    if (!vd_exec_dry(x))
+        VD_TRY(upload_embeddings(clip, &input, ids));
+    VD_TRY(vd_activate(x, states, &input, VD_ACT_NONE));
+    vd_exec_free(x, &input);
+    show(tap, 0, states);
+    for (int i = 0; i < clip->config.layers - 1; i++) {
+        VD_TRY(vd_clip_layer(clip, x, states, i));
+        show(tap, i + 1, states);
+    }
+done:
+    vd_exec_free(x, &input);
+    return st;
+}
+
+vd_status vd_clip_encode(vd_clip *clip, vd_exec *x, const vd_clip_outputs *out, const int32_t *ids,
+                         int64_t batch, int64_t tokens, const vd_clip_tap *tap) {
+    const vd_clip_config *c = &clip->config;
+    const vd_norm_layer *norm = &clip->final_norm;
+    vd_tensor states = {0};
+    vd_status st = check_call(clip, out, ids, batch, tokens);
+    if (st != VD_OK)
+        return st;
+    VD_TRY(VD_ALLOC(x, vd_exec_dtype(x), &states, batch, tokens, c->width));
+    VD_TRY(run_layers(clip, x, &states, ids, tap));
+    if (out->penultimate)
+        VD_TRY(vd_activate(x, out->penultimate, &states, VD_ACT_NONE));
+    if (!out->last && !out->text_embeds)
+        goto done;
+    VD_TRY(vd_clip_layer(clip, x, &states, c->layers - 1));
+    show(tap, c->layers, &states);
+    VD_TRY(vd_layer_norm(x, &states, &states, norm->scale, norm->shift, norm->eps));
+    if (out->last)
+        VD_TRY(vd_activate(x, out->last, &states, VD_ACT_NONE));
+    if (out->text_embeds)
+        VD_TRY(project(clip, x, out->text_embeds, &states, ids));
+done:
+    vd_exec_free(x, &states);
+    return st;
 }

@@ -2,7 +2,8 @@
  *
  *     vd_clip *clip;
  *     vd_clip_open(be, "model/text_encoder", VD_F32, &clip);
- *     vd_clip_encode(clip, x, &states, ids, 2, 77, NULL);   // states: F32 [2, 77, width]
+ *     vd_clip_outputs out = {.last = &states};             // F32 [2, 77, width]
+ *     vd_clip_encode(clip, x, &out, ids, 2, 77, NULL);
  */
 #ifndef VD_TEXT_CLIP_H
 #define VD_TEXT_CLIP_H
@@ -36,17 +37,20 @@ vd_status vd_clip_open(vd_backend *be, const char *dir, vd_dtype dtype, vd_clip 
 void vd_clip_destroy(vd_clip *clip);
 const vd_clip_config *vd_clip_get_config(const vd_clip *clip);
 
-/* dst: F32 [batch, tokens, width], the last hidden state after the final norm. ids: host
- * [batch, tokens], tokens <= max_tokens. tap may be NULL. VD_ERR_INPUT: an id outside the table. */
-vd_status vd_clip_encode(vd_clip *clip, vd_exec *x, vd_tensor *dst, const int32_t *ids,
+/* What an encoder gives; all F32 on the device, NULL for what is not wanted. */
+typedef struct vd_clip_outputs {
+    vd_tensor *last;        /* [batch, tokens, width]: the last hidden state after the final norm */
+    vd_tensor *penultimate; /* [batch, tokens, width]: what the last layer is given; no norm */
+    vd_tensor *text_embeds; /* [batch, projection]: text_projection of `last` at the end position */
+} vd_clip_outputs;
+
+/* ids: host [batch, tokens], tokens <= max_tokens. The last layer runs only for what needs it. tap
+ * may be NULL. VD_ERR_INPUT: an id outside the table; text_embeds of a model without projection. */
+vd_status vd_clip_encode(vd_clip *clip, vd_exec *x, const vd_clip_outputs *out, const int32_t *ids,
                          int64_t batch, int64_t tokens, const vd_clip_tap *tap);
 
 /* The position whose state is the pooled output of a row of ids. */
 int64_t vd_clip_end_position(const vd_clip_config *config, const int32_t *ids, int64_t tokens);
-
-/* dst: F32 [batch, projection] = pooled F32 [batch, width] * text_projection^T. VD_ERR_INPUT if the
- * model has no projection. */
-vd_status vd_clip_project(vd_clip *clip, vd_exec *x, vd_tensor *dst, const vd_tensor *pooled);
 
 /* One encoder layer alone, in place: states [batch, tokens, width], exec dtype. For parity checks.
  */

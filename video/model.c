@@ -9,11 +9,24 @@
 #include "core/sha256.h"
 #include "core/text.h"
 
-static const char PIPELINE[] = "TextToVideoSDPipeline";
+/* The pipelines that this program runs, known by the UNet's class and the number of encoders. */
+static const struct pipeline_class {
+    const char *name;
+    bool temporal;
+    int text_encoders;
+} PIPELINES[] = {
+    {"TextToVideoSDPipeline", true, 1},
+    {"StableDiffusionPipeline", false, 1},
+    {"StableDiffusionXLPipeline", false, 2},
+};
+
+enum { PIPELINE_COUNT = sizeof PIPELINES / sizeof PIPELINES[0] };
 
 void vd_model_folders_free(vd_model_folders *f) {
-    free(f->text_encoder);
-    free(f->tokenizer);
+    for (int i = 0; i < VD_MODEL_TEXT_ENCODERS; i++) {
+        free(f->text_encoder[i]);
+        free(f->tokenizer[i]);
+    }
     free(f->unet);
     free(f->vae);
     free(f->scheduler);
@@ -21,10 +34,34 @@ void vd_model_folders_free(vd_model_folders *f) {
     memset(f, 0, sizeof *f);
 }
 
-static vd_status read_pipeline_class(const char *dir) {
+/* What model_index.json says. */
+typedef struct model_index {
+    const struct pipeline_class *pipeline;
+    bool zeros_without_negative;
+} model_index;
+
+static vd_status parse_index(const vd_json *doc, model_index *out) {
+    const vd_json_value *root = vd_json_root(doc);
+    const char *name = NULL;
+    if (vd_json_type_of(root) != VD_JSON_OBJECT)
+        return vd_json_fail(doc, root, "a model index must be an object");
+    vd_status st = vd_json_text(doc, root, "_class_name", "", &name);
+    if (st != VD_OK)
+        return st;
+    for (int i = 0; i < PIPELINE_COUNT; i++)
+        if (strcmp(name, PIPELINES[i].name) == 0)
+            out->pipeline = &PIPELINES[i];
+    if (!out->pipeline)
+        return vd_json_fail(doc, vd_json_get(root, "_class_name"),
+                            "pipeline class \"%s\" is not supported: only %s, %s and %s", name,
+                            PIPELINES[0].name, PIPELINES[1].name, PIPELINES[2].name);
+    return vd_json_flag(doc, root, "force_zeros_for_empty_prompt", true,
+                        &out->zeros_without_negative);
+}
+
+static vd_status read_index(const char *dir, model_index *out) {
     vd_status st = VD_OK;
     vd_json *doc = NULL;
-    const char *name = NULL;
     struct stat info;
     char *path = vd_format("%s/model_index.json", dir);
     if (!path)
@@ -40,19 +77,19 @@ static vd_status read_pipeline_class(const char *dir) {
         goto done;
     }
     VD_TRY(vd_json_read(path, "model index", &doc));
-    const vd_json_value *root = vd_json_root(doc);
-    if (vd_json_type_of(root) != VD_JSON_OBJECT) {
-        st = vd_json_fail(doc, root, "a model index must be an object");
-        goto done;
-    }
-    VD_TRY(vd_json_text(doc, root, "_class_name", "", &name));
-    if (strcmp(name, PIPELINE) != 0)
-        st = vd_json_fail(doc, vd_json_get(root, "_class_name"),
-                          "pipeline class \"%s\" is not supported: only %s", name, PIPELINE);
+    VD_TRY(parse_index(doc, out));
 done:
     vd_json_destroy(doc);
     free(path);
     return st;
+}
+
+void vd_model_usual_size(const vd_unet_config *c, int64_t scale, vd_model_info *info) {
+    const int usual = c->temporal ? 32 : 64;
+    info->width_px = (c->sample_width ? c->sample_width : usual) * scale;
+    info->height_px = (c->sample_height ? c->sample_height : usual) * scale;
+    info->draws_video = c->temporal;
+    info->frames = c->temporal ? 16 : 1;
 }
 
 vd_status vd_model_read_defaults(const char *dir, vd_model_info *info) {
@@ -78,19 +115,31 @@ done:
     return st;
 }
 
+/* By what the components are. */
+static vd_status choose_pipeline(vd_model *m) {
+    const vd_unet_config *c = &m->unet_config;
+    m->info.text_encoders = m->folder.text_encoder[1] ? 2 : 1;
+    for (int i = 0; i < PIPELINE_COUNT; i++)
+        if (PIPELINES[i].temporal == c->temporal &&
+            PIPELINES[i].text_encoders == m->info.text_encoders)
+            m->info.pipeline = PIPELINES[i].name;
+    if (!m->info.pipeline || (c->added_width > 0) != (m->info.text_encoders == 2))
+        return vd_fail(
+            VD_ERR_INPUT,
+            "%s: %s %s added embedding; with %d text encoder%s beside it, it is no model "
+            "that this program knows",
+            m->folder.unet, c->temporal ? "a UNet3DConditionModel" : "a UNet2DConditionModel",
+            c->added_width > 0 ? "with an" : "without", m->info.text_encoders,
+            m->info.text_encoders == 1 ? "" : "s");
+    return VD_OK;
+}
+
 static vd_status read_configs(vd_model *m) {
     vd_status st = VD_OK;
     char *path = vd_format("%s/config.json", m->folder.unet);
     if (!path)
         return vd_fail(VD_ERR_MEMORY, "no memory for a path");
     VD_TRY(vd_unet_config_read(path, &m->unet_config));
-    if (!m->unet_config.temporal) {
-        st = vd_fail(VD_ERR_INPUT,
-                     "%s: a UNet2DConditionModel draws pictures; %s wants a "
-                     "UNet3DConditionModel",
-                     path, PIPELINE);
-        goto done;
-    }
     VD_TRY(vd_vae_read_config(m->folder.vae, &m->vae_config));
     if (m->vae_config.latent_channels != m->unet_config.in_channels) {
         st = vd_fail(VD_ERR_INPUT,
@@ -104,10 +153,9 @@ static vd_status read_configs(vd_model *m) {
     m->info.latent_channels = m->vae_config.latent_channels;
     m->info.latent_scale = scale;
     m->info.size_multiple_px = scale;
-    m->info.width_px = (m->unet_config.sample_width ? m->unet_config.sample_width : 32) * scale;
-    m->info.height_px = (m->unet_config.sample_height ? m->unet_config.sample_height : 32) * scale;
-    m->info.frames = 16;
+    vd_model_usual_size(&m->unet_config, scale, &m->info);
     m->info.fps = 8;
+    VD_TRY(choose_pipeline(m));
 done:
     free(path);
     return st;
@@ -127,10 +175,10 @@ vd_status vd_model_open_folders(vd_model_folders *folders, const vd_model_option
     m->keep_loaded = options->keep_loaded;
     m->auto_backend = !options->backend || strcmp(options->backend, "auto") == 0;
     m->auto_dtype = !options->dtype || strcmp(options->dtype, "auto") == 0;
+    m->zeros_without_negative = true; /* diffusers' default */
     VD_TRY(vd_backend_open(options->backend ? options->backend : "auto", options->threads, &m->be));
     VD_TRY(vd_backend_parse_dtype(m->be, options->dtype, &m->dtype));
     VD_TRY(read_configs(m));
-    m->info.pipeline = PIPELINE;
     m->info.backend = vd_backend_description(m->be);
     m->info.dtype = vd_dtype_option(m->dtype);
     *out = m;
@@ -148,25 +196,39 @@ static vd_status set_name(vd_model *m, const char *dir) {
     return m->name ? VD_OK : vd_fail(VD_ERR_MEMORY, "no memory for a name");
 }
 
+static vd_status find_folders(const char *dir, int text_encoders, vd_model_folders *f) {
+    static const char *const suffix[VD_MODEL_TEXT_ENCODERS] = {"", "_2"};
+    bool whole = true;
+    for (int i = 0; i < text_encoders; i++) {
+        f->text_encoder[i] = vd_format("%s/text_encoder%s", dir, suffix[i]);
+        f->tokenizer[i] = vd_format("%s/tokenizer%s", dir, suffix[i]);
+        whole = whole && f->text_encoder[i] && f->tokenizer[i];
+    }
+    f->unet = vd_format("%s/unet", dir);
+    f->vae = vd_format("%s/vae", dir);
+    f->scheduler = vd_format("%s/scheduler", dir);
+    whole = whole && f->unet && f->vae && f->scheduler;
+    return whole ? VD_OK : vd_fail(VD_ERR_MEMORY, "no memory for paths");
+}
+
 vd_status vd_model_open(const vd_model_options *options, vd_model **out) {
     vd_status st = VD_OK;
     const char *dir = options->dir;
+    model_index index = {0};
     vd_model_folders f = {0};
     vd_model *m = NULL;
     *out = NULL;
-    VD_TRY(read_pipeline_class(dir));
-    f.text_encoder = vd_format("%s/text_encoder", dir);
-    f.tokenizer = vd_format("%s/tokenizer", dir);
-    f.unet = vd_format("%s/unet", dir);
-    f.vae = vd_format("%s/vae", dir);
-    f.scheduler = vd_format("%s/scheduler", dir);
-    if (!f.text_encoder || !f.tokenizer || !f.unet || !f.vae || !f.scheduler) {
-        st = vd_fail(VD_ERR_MEMORY, "no memory for paths");
-        goto done;
-    }
+    VD_TRY(read_index(dir, &index));
+    VD_TRY(find_folders(dir, index.pipeline->text_encoders, &f));
     st = vd_model_open_folders(&f, options, &m);
     if (!m)
         goto done;
+    m->zeros_without_negative = index.zeros_without_negative;
+    if (strcmp(m->info.pipeline, index.pipeline->name) != 0) {
+        st = vd_fail(VD_ERR_INPUT, "%s: model_index.json names a %s, but unet/ is that of a %s",
+                     dir, index.pipeline->name, m->info.pipeline);
+        goto done;
+    }
     VD_TRY(vd_model_read_defaults(dir, &m->info));
     VD_TRY(set_name(m, dir));
     *out = m;
@@ -180,7 +242,8 @@ done:
 void vd_model_unload(vd_model *m) {
     bool keep_loaded = m->keep_loaded;
     m->keep_loaded = false;
-    vd_model_release_text(m);
+    for (int i = 0; i < VD_MODEL_TEXT_ENCODERS; i++)
+        vd_model_release_text(m, i);
     vd_model_release_unet(m);
     vd_model_release_vae(m);
     m->keep_loaded = keep_loaded;
@@ -200,26 +263,30 @@ const vd_model_info *vd_model_get_info(const vd_model *model) {
     return &model->info;
 }
 
+static vd_status add_hash(vd_sha256_state *sha, const char *dir, const char *stem) {
+    vd_checkpoint *ck = NULL;
+    char one[72];
+    vd_status st = vd_checkpoint_open(dir, stem, &ck);
+    if (st == VD_OK)
+        st = vd_checkpoint_hash(ck, one);
+    if (st == VD_OK)
+        vd_sha256_add(sha, one, strlen(one));
+    vd_checkpoint_destroy(ck);
+    return st;
+}
+
 vd_status vd_model_hash(vd_model *m, char buf[72]) {
     vd_status st = VD_OK;
-    const char *const dir[] = {m->folder.text_encoder, m->folder.unet, m->folder.vae};
-    const char *const stem[] = {"model", "diffusion_pytorch_model", "diffusion_pytorch_model"};
     vd_sha256_state sha;
     uint8_t digest[VD_SHA256_BYTES];
     char hex[VD_SHA256_HEX_BYTES];
     if (m->hash[0])
         goto done;
     vd_sha256_begin(&sha);
-    for (int i = 0; i < 3; i++) {
-        vd_checkpoint *ck = NULL;
-        char one[72];
-        VD_TRY(vd_checkpoint_open(dir[i], stem[i], &ck));
-        st = vd_checkpoint_hash(ck, one);
-        vd_checkpoint_destroy(ck);
-        if (st != VD_OK)
-            goto done;
-        vd_sha256_add(&sha, one, strlen(one));
-    }
+    for (int i = 0; i < m->info.text_encoders; i++)
+        VD_TRY(add_hash(&sha, m->folder.text_encoder[i], "model"));
+    VD_TRY(add_hash(&sha, m->folder.unet, "diffusion_pytorch_model"));
+    VD_TRY(add_hash(&sha, m->folder.vae, "diffusion_pytorch_model"));
     vd_sha256_end(&sha, digest);
     snprintf(m->hash, sizeof m->hash, "sha256:%s", vd_sha256_hex(digest, hex));
 done:
@@ -227,16 +294,16 @@ done:
     return st;
 }
 
-vd_status vd_model_need_text(vd_model *m) {
+vd_status vd_model_need_text(vd_model *m, int i) {
     vd_status st = VD_OK;
-    if (!m->tokenizer)
+    const char *folder = m->folder.tokenizer[i];
+    if (!m->tokenizer[i])
         VD_TRY(vd_tokenizer_open_shared(
-            m->folder.tokenizer, m->folder.vocabulary ? m->folder.vocabulary : m->folder.tokenizer,
-            &m->tokenizer));
+            folder, m->folder.vocabulary ? m->folder.vocabulary : folder, &m->tokenizer[i]));
     /* In float32 whatever the model's dtype: it runs once a prompt and its error reaches every
      * step. */
-    if (!m->clip)
-        VD_TRY(vd_clip_open(m->be, m->folder.text_encoder, VD_F32, &m->clip));
+    if (!m->clip[i])
+        VD_TRY(vd_clip_open(m->be, m->folder.text_encoder[i], VD_F32, &m->clip[i]));
 done:
     return st;
 }
@@ -259,14 +326,14 @@ vd_status vd_model_scheduler(const vd_model *m, const char *name, vd_scheduler_c
     return st;
 }
 
-void vd_model_release_text(vd_model *m) {
+void vd_model_release_text(vd_model *m, int i) {
     if (m->keep_loaded)
         return;
-    vd_tokenizer_destroy(m->tokenizer);
-    vd_clip_destroy(m->clip);
-    vd_text_cache_clear(&m->texts);
-    m->tokenizer = NULL;
-    m->clip = NULL;
+    vd_tokenizer_destroy(m->tokenizer[i]);
+    vd_clip_destroy(m->clip[i]);
+    vd_text_cache_clear(&m->texts[i]);
+    m->tokenizer[i] = NULL;
+    m->clip[i] = NULL;
 }
 
 void vd_model_release_unet(vd_model *m) {

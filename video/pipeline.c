@@ -27,6 +27,7 @@ vd_status vd_render_frames(vd_model *model, const vd_render_request *request,
         VD_TRY(vd_stage_decode(&j));
 done:
     free(j.context);
+    free(j.pooled);
     free(j.latents);
     return st;
 }

@@ -51,6 +51,13 @@ static vd_status check_integer(const char *name, int64_t value, int64_t low, int
     return VD_OK;
 }
 
+static vd_status check_frames(const vd_model_info *info, int64_t frames) {
+    if (!info->draws_video && frames != 1)
+        return vd_fail(VD_ERR_USAGE, "frames %lld: a %s draws a picture; must be 1",
+                       (long long)frames, info->pipeline);
+    return check_integer("frames", frames, 1, MAX_FRAMES);
+}
+
 static vd_status check_number(const char *name, double value, double low, double high) {
     if (!(value >= low && value <= high))
         return vd_fail(VD_ERR_USAGE, "%s %g: must be from %g to %g", name, value, low, high);
@@ -119,7 +126,7 @@ vd_status vd_request_check(const vd_model *model, const vd_render_request *r,
     CHECK("negative-prompt", check_text("negative prompt", r->negative_prompt));
     CHECK("width", check_side(&model->info, "width", r->width_px));
     CHECK("height", check_side(&model->info, "height", r->height_px));
-    CHECK("frames", check_integer("frames", r->frames, 1, MAX_FRAMES));
+    CHECK("frames", check_frames(&model->info, r->frames));
     CHECK("fps", check_number("fps", r->fps, 0.1, 1000));
     CHECK("guidance", check_number("guidance", r->guidance, 0, 1000));
     CHECK("guidance-rescale", check_number("guidance-rescale", r->guidance_rescale, 0, 1));

@@ -14,6 +14,8 @@ typedef struct vd_render_job {
     int branches;         /* 2 with guidance: negative, prompt */
     float *context;       /* host [branches, tokens, width]; from vd_stage_text */
     int64_t tokens, width;
+    float *pooled; /* host [branches, pooled_width]: of the second encoder; NULL without one */
+    int64_t pooled_width;
     float *latents; /* host [1, channels, frames, h, w]; from vd_stage_denoise */
     vd_status (*consume)(void *user, const uint8_t *rgb);
     void *consume_user;

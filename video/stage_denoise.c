@@ -164,6 +164,15 @@ done:
     return st;
 }
 
+/* SD XL's pooled text, and the sizes that it was trained to be told: of the picture before and
+ * after cropping, with nothing cropped. */
+static vd_status set_added(const vd_render_job *j) {
+    enum { IDS = 6, MAX_BRANCHES = 2 };
+    const double h = (double)j->r->height_px, w = (double)j->r->width_px;
+    const double ids[MAX_BRANCHES * IDS] = {h, w, 0, 0, h, w, h, w, 0, 0, h, w};
+    return vd_unet_set_added(j->m->unet, j->branches, j->pooled, IDS, ids);
+}
+
 /* Dry forwards with each network of the settings, and then the memory for the largest. */
 static vd_status plan_memory(const vd_render_job *j, denoiser *d) {
     vd_status st = VD_OK;
@@ -171,6 +180,8 @@ static vd_status plan_memory(const vd_render_job *j, denoiser *d) {
     int calls = vd_scheduler_calls(d->scheduler);
     if (j->r->settings)
         VD_TRY(vd_method_plan_create(j->r->settings, vd_unet_spatial_paths(unet), calls, &d->plan));
+    if (j->pooled)
+        VD_TRY(set_added(j));
     VD_TRY(vd_unet_set_context(unet, d->x, &d->states));
     if (!d->plan)
         VD_TRY(forward(j, d, NULL, j->branches, 0, NULL));

@@ -40,7 +40,9 @@ typedef struct vd_model_options {
 } vd_model_options;
 
 typedef struct vd_model_info {
-    const char *pipeline;                /* "TextToVideoSDPipeline" */
+    const char *pipeline; /* "TextToVideoSDPipeline" */
+    bool draws_video;     /* false: pictures, one frame */
+    int text_encoders;
     const char *backend;                 /* "cpu: oneDNN 2.6.3, avx512_core_bf16, 2 threads" */
     const char *dtype;                   /* "bf16" */
     int64_t width_px, height_px, frames; /* the size it was trained at */
@@ -71,9 +73,9 @@ struct vd_settings;
 
 typedef struct vd_render_request {
     const char *prompt;          /* may be "", not NULL */
-    const char *negative_prompt; /* NULL is "" */
+    const char *negative_prompt; /* NULL is "", but SD XL's: states of zero */
     int64_t width_px, height_px; /* multiples of the model's size_multiple_px, at most 16384 */
-    int64_t frames;              /* 1..1024 */
+    int64_t frames;              /* 1..1024; 1 if the model draws pictures */
     double fps;                  /* of the file; does not change the frames */
     int64_t steps;               /* 1..1000 */
     double guidance;             /* classifier-free guidance scale w; at most 1 turns it off */
@@ -131,7 +133,8 @@ VD_API vd_status vd_render(vd_model *model, const vd_render_request *request,
                            const vd_render_events *events);
 
 typedef struct vd_output {
-    const char *path;    /* .mp4 .mov .mkv .webm, NAME%04d.png, hash:, null: (encode/sink.h) */
+    const char *path;    /* .mp4 .mov .mkv .webm, NAME%04d.png, NAME.png of one frame, hash:, null:
+                            (encode/sink.h) */
     const char *codec;   /* NULL: libx264 */
     const char *pix_fmt; /* NULL: yuv420p */
     double crf;          /* 0: the codec's best; vd_output_defaults has 18 */

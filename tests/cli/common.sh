@@ -1,7 +1,9 @@
-# Sourced by the tests of the program: PROGRAM, SOURCE, an empty working folder, and checks that count.
+# Sourced by the tests of the program: PROGRAM, SOURCE, GOLDEN (parity data), an empty working folder, and
+# checks that count.
 set -uo pipefail
 PROGRAM=$1
 SOURCE=$2
+GOLDEN=$3
 MODEL=$SOURCE/models/shapes
 WORK=$(mktemp -d)
 trap 'chmod -R u+w "$WORK"; rm -rf "$WORK"' EXIT

@@ -28,6 +28,12 @@ static float *fetch(vd_backend *be, const vd_tensor *t) {
     return values;
 }
 
+static void compare(const run *r, const char *name, const vd_tensor *t) {
+    float *values = fetch(r->be, t);
+    CHECK(golden_compare(r->c, name, VD_F32, values, (size_t)vd_tensor_elements(t), r->bound));
+    free(values);
+}
+
 static void on_hidden(void *user, int index, const vd_tensor *states) {
     run *r = user;
     char name[32];
@@ -35,16 +41,22 @@ static void on_hidden(void *user, int index, const vd_tensor *states) {
     snprintf(name, sizeof name, "hidden_%d", index);
     if (!r->real || !golden_output_shape(r->c, name, &shape))
         return;
-    float *values = fetch(r->be, states);
-    CHECK(golden_compare(r->c, name, VD_F32, values, (size_t)vd_tensor_elements(states), r->bound));
-    free(values);
+    compare(r, name, states);
 }
 
-static void compare_pooled(run *r, vd_clip *clip, const int32_t *ids, const float *last,
-                           int64_t batch, int64_t tokens) {
+static void compare_before_last(const run *r, const vd_clip_config *config, const vd_tensor *t) {
+    char name[32];
+    snprintf(name, sizeof name, "hidden_%d", config->layers - 1);
+    compare(r, name, t);
+}
+
+static void compare_pooled(const run *r, const vd_clip *clip, const int32_t *ids,
+                           const vd_tensor *states) {
     const vd_clip_config *config = vd_clip_get_config(clip);
+    int64_t batch = states->dim[0], tokens = states->dim[1];
     size_t width = (size_t)config->width;
     vd_tensor shape;
+    float *last = fetch(r->be, states);
     float *pooled = malloc((size_t)batch * width * sizeof *pooled);
     CHECK(pooled != NULL);
     for (int64_t b = 0; b < batch; b++) {
@@ -54,22 +66,7 @@ static void compare_pooled(run *r, vd_clip *clip, const int32_t *ids, const floa
     }
     if (golden_output_shape(r->c, "pooled", &shape))
         CHECK(golden_compare(r->c, "pooled", VD_F32, pooled, (size_t)batch * width, r->bound));
-    if (golden_output_shape(r->c, "text_embeds", &shape)) {
-        size_t in = (size_t)batch * width, out = (size_t)(batch * config->projection);
-        float *device = NULL;
-        CHECK_OK(vd_backend_alloc(r->be, (in + out) * sizeof(float), (void **)&device));
-        CHECK_OK(vd_backend_upload(r->be, device, pooled, in * sizeof(float)));
-        vd_tensor src = VD_VIEW(device, VD_F32, batch, config->width);
-        vd_tensor dst = VD_VIEW(device + in, VD_F32, batch, config->projection);
-        vd_exec_reset(r->x);
-        CHECK_OK(vd_clip_project(clip, r->x, &dst, &src));
-        CHECK_OK(vd_exec_commit(r->x));
-        CHECK_OK(vd_clip_project(clip, r->x, &dst, &src));
-        float *values = fetch(r->be, &dst);
-        CHECK(golden_compare(r->c, "text_embeds", VD_F32, values, out, r->bound));
-        free(values);
-        vd_backend_free(r->be, device);
-    }
+    free(last);
     free(pooled);
 }
 
@@ -85,27 +82,40 @@ static void check_encoder(golden *g, golden_case *c, vd_backend *be, vd_dtype dt
     CHECK_OK(vd_clip_open(be, dir, dtype, &clip));
     if (!clip || !ids)
         return;
+    const vd_clip_config *config = vd_clip_get_config(clip);
     int64_t batch = shape.dim[0], tokens = shape.dim[1];
-    void *device = NULL;
     CHECK_OK(vd_exec_create(be, dtype, &r.x));
-    vd_tensor states = VD_VIEW(NULL, VD_F32, batch, tokens, vd_clip_get_config(clip)->width);
-    CHECK_OK(vd_backend_alloc(be, vd_tensor_bytes(&states), &device));
-    states.data = device;
-    CHECK_OK(vd_clip_encode(clip, r.x, &states, ids, batch, tokens, &tap));
+    vd_tensor last = VD_VIEW(NULL, VD_F32, batch, tokens, config->width), before = last;
+    vd_tensor embeds =
+        VD_VIEW(NULL, VD_F32, batch, config->projection > 0 ? config->projection : 1);
+    CHECK_OK(vd_backend_alloc(be, vd_tensor_bytes(&last), &last.data));
+    CHECK_OK(vd_backend_alloc(be, vd_tensor_bytes(&before), &before.data));
+    CHECK_OK(vd_backend_alloc(be, vd_tensor_bytes(&embeds), &embeds.data));
+    vd_clip_outputs out = {&last, &before, config->projection > 0 ? &embeds : NULL};
+    CHECK_OK(vd_clip_encode(clip, r.x, &out, ids, batch, tokens, &tap));
     CHECK_OK(vd_exec_commit(r.x));
     r.real = true;
-    CHECK_OK(vd_clip_encode(clip, r.x, &states, ids, batch, tokens, &tap));
-    float *last = fetch(be, &states);
-    CHECK(golden_compare(c, "last_hidden_state", VD_F32, last, (size_t)vd_tensor_elements(&states),
-                         r.bound));
-    compare_pooled(&r, clip, ids, last, batch, tokens);
-    int32_t outside = (int32_t)vd_clip_get_config(clip)->vocabulary;
-    CHECK_FAILS(vd_clip_encode(clip, r.x, &states, &outside, 1, 1, NULL), VD_ERR_INPUT, "token id");
-    CHECK_FAILS(vd_clip_encode(clip, r.x, &states, ids, 1, 100000, NULL), VD_ERR_INPUT,
-                "positions");
-    free(last);
+    CHECK_OK(vd_clip_encode(clip, r.x, &out, ids, batch, tokens, &tap));
+    compare(&r, "last_hidden_state", &last);
+    compare_before_last(&r, config, &before);
+    if (golden_output_shape(c, "text_embeds", &shape))
+        compare(&r, "text_embeds", &embeds);
+    compare_pooled(&r, clip, ids, &last);
+    /* The states before the last layer alone, and what is refused. */
+    out = (vd_clip_outputs){.penultimate = &before};
+    CHECK_OK(vd_clip_encode(clip, r.x, &out, ids, batch, tokens, NULL));
+    compare_before_last(&r, config, &before);
+    out.text_embeds = &embeds;
+    if (config->projection == 0)
+        CHECK_FAILS(vd_clip_encode(clip, r.x, &out, ids, batch, tokens, NULL), VD_ERR_INPUT,
+                    "no text_projection");
+    int32_t outside = (int32_t)config->vocabulary;
+    CHECK_FAILS(vd_clip_encode(clip, r.x, &out, &outside, 1, 1, NULL), VD_ERR_INPUT, "token id");
+    CHECK_FAILS(vd_clip_encode(clip, r.x, &out, ids, 1, 100000, NULL), VD_ERR_INPUT, "positions");
     free(ids);
-    vd_backend_free(be, device);
+    vd_backend_free(be, last.data);
+    vd_backend_free(be, before.data);
+    vd_backend_free(be, embeds.data);
     vd_exec_destroy(r.x);
     vd_clip_destroy(clip);
 }
