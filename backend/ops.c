@@ -103,6 +103,9 @@ static vd_status check_conv2d(const vd_exec *x, const vd_tensor *dst, const vd_t
         return bad_weight("conv2d", dst, src, w);
     if (src->dim[0] != dst->dim[0])
         return bad_shapes("conv2d", dst, src, "the counts of images differ");
+    if (desc->map != NULL && (w->kernel_h != 3 || w->kernel_w != 3 || desc->map->taps < 3 ||
+                              desc->map->taps > 31 || desc->map->taps % 2 == 0))
+        return bad_weight("conv2d with a map of a 3x3 kernel,", dst, src, w);
     if (!desc_is_sane(desc))
         return bad_shapes("conv2d", dst, src, "impossible stride, dilation, padding or activation");
     if (src->data == dst->data)

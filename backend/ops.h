@@ -21,15 +21,25 @@ typedef enum vd_activation {
     VD_ACT_GEGLU,      /* vd_linear only: columns [a, g] -> a * gelu(g), half as many columns */
 } vd_activation;
 
+/* A kernel that is the same combination of a 3x3 weight for every pair of channels,
+ * K[i] = sum over j of values[i, j] w[j]: so it is never made. Mirroring rows of taps in both i and
+ * j changes nothing, nor does mirroring columns. */
+typedef struct vd_kernel_map {
+    int taps;             /* of K along an axis; odd, 3 to 31 */
+    const double *values; /* [taps * taps, 9] */
+} vd_kernel_map;
+
 /* dst[n, h', w', co] = act(conv(src[n, h, w, ci], w[co, ci, kh, kw]) + bias[co] + add[i, co])
  *                      + residual[n, h', w', co]
  * Zero padding: pad_top rows above and pad_left columns before; what the output size given by dst
- * needs below and behind is padded too. dilation is the spacing of taps (1 = dense). */
+ * needs below and behind is padded too. dilation is the spacing of taps (1 = dense). With a map,
+ * the kernel that is spread and padded is K. */
 typedef struct vd_conv2d_desc {
     int stride_h, stride_w;
     int pad_top, pad_left;
     int dilation_h, dilation_w;
     vd_activation act;
+    const vd_kernel_map *map; /* NULL: the weight is the kernel */
 } vd_conv2d_desc;
 
 /* bias: vector [co] or NULL. add: F32 [g, co] or NULL, n a multiple of g: images are split into g

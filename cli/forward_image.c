@@ -5,6 +5,7 @@
 
 #include "backend/ops.h"
 #include "cli/forward.h"
+#include "unet3d/dispersion.h"
 #include "unet3d/redilate.h"
 
 /* ---- one operation on images ---------------------------------------------------------------- */
@@ -72,11 +73,13 @@ typedef struct conv_job {
     vd_conv_layer layer;
     int stride;
     vd_redilation factor;
+    const vd_kernel_map *map; /* NULL: the layer's own kernel */
 } conv_job;
 
 static vd_status conv_op(const void *user, vd_exec *x, vd_tensor *dst, const vd_tensor *src) {
     const conv_job *job = user;
-    return vd_redilate_conv(x, dst, src, &job->layer, NULL, NULL, job->stride, job->factor);
+    return vd_redilate_conv(x, dst, src, &job->layer, NULL, NULL, job->stride, job->factor,
+                            job->map);
 }
 
 static vd_status make_layer(const forward_case *c, const image_run *r, vd_conv_layer *layer) {
@@ -100,14 +103,28 @@ done:
     return st;
 }
 
+/* in.x_HxW -> output. */
+static vd_status run_job(forward_case *c, const image_run *r, const conv_job *job, int64_t h,
+                         int64_t w, const char *output) {
+    char input[64];
+    const int64_t size[3] = {job->layer.out, vd_redilate_sizes(h, job->factor.h, job->stride).out,
+                             vd_redilate_sizes(w, job->factor.w, job->stride).out};
+    if (size[1] < 1 || size[2] < 1)
+        return vd_json_fail(c->doc, c->settings, "stride %d leaves nothing of %lld x %lld",
+                            job->stride, (long long)w, (long long)h);
+    snprintf(input, sizeof input, "x_%lldx%lld", (long long)h, (long long)w);
+    return run_images(c, r, input, output, size, conv_op, job);
+}
+
+enum { MAX_SIDE = 1 << 14 };
+
 /* One entry {h, w, d} of `sizes`: in.x_HxW -> y_HxW_dD. */
 static vd_status run_size(forward_case *c, const image_run *r, conv_job *job,
                           const vd_json_value *entry) {
-    enum { MAX_SIDE = 1 << 14 };
     vd_status st = VD_OK;
     int64_t h = 0, w = 0;
     double d = 0;
-    char input[64], output[96];
+    char output[96];
     VD_TRY(vd_json_int(c->doc, entry, "h", 1, MAX_SIDE, 0, &h));
     VD_TRY(vd_json_int(c->doc, entry, "w", 1, MAX_SIDE, 0, &w));
     VD_TRY(vd_json_double(c->doc, entry, "d", 1, 16, 0, &d));
@@ -116,16 +133,38 @@ static vd_status run_size(forward_case *c, const image_run *r, conv_job *job,
         goto done;
     }
     job->factor = (vd_redilation){d, d};
-    const int64_t size[3] = {job->layer.out, vd_redilate_sizes(h, d, job->stride).out,
-                             vd_redilate_sizes(w, d, job->stride).out};
-    if (size[1] < 1 || size[2] < 1) {
-        st = vd_json_fail(c->doc, entry, "stride %d leaves nothing of this size", job->stride);
-        goto done;
-    }
-    snprintf(input, sizeof input, "x_%lldx%lld", (long long)h, (long long)w);
     snprintf(output, sizeof output, "y_%lldx%lld_d%g", (long long)h, (long long)w, d);
-    VD_TRY(run_images(c, r, input, output, size, conv_op, job));
+    VD_TRY(run_job(c, r, job, h, w, output));
 done:
+    return st;
+}
+
+/* One output y_kK_sS_HxW_dD: in.x_HxW through the kernel that setting kK enlarges. */
+static vd_status run_dispersed(forward_case *c, const image_run *r, conv_job *job,
+                               const char *output) {
+    vd_status st = VD_OK;
+    vd_dispersion matrix = {0};
+    int taps = 0, stride = 0, h = 0, w = 0;
+    double d = 0;
+    char key[32];
+    if (sscanf(output, "y_k%d_s%d_%dx%d_d%lf", &taps, &stride, &h, &w, &d) != 5 || stride < 1 ||
+        stride > 16 || h < 1 || h > MAX_SIDE || w < 1 || w > MAX_SIDE || !(d > 0 && d <= 16))
+        return vd_json_fail(c->doc, c->entry,
+                            "expected an output name such as y_k5_s1_8x12_d1.5, not \"%s\"",
+                            output);
+    snprintf(key, sizeof key, "k%d", taps);
+    const vd_json_value *list = vd_json_get(c->settings, key);
+    if (!list)
+        return vd_json_fail(c->doc, c->settings, "has no matrix \"%s\"", key);
+    VD_TRY(vd_dispersion_read(c->doc, list, &matrix));
+    const vd_kernel_map map = {.taps = (int)matrix.large, .values = matrix.R};
+    job->map = &map;
+    job->stride = stride;
+    job->factor = (vd_redilation){d, d};
+    VD_TRY(run_job(c, r, job, h, w, output));
+done:
+    job->map = NULL;
+    vd_dispersion_clear(&matrix);
     return st;
 }
 
@@ -134,15 +173,20 @@ static vd_status run_conv(forward_case *c, const image_run *r) {
     conv_job job = {0};
     int64_t stride = 1;
     const vd_json_value *sizes = vd_json_get(c->settings, "sizes");
+    const vd_json_value *outputs = vd_json_get(c->entry, "outputs");
+    const bool dispersed = strcmp(c->group, "disperse") == 0;
     VD_TRY(vd_json_int(c->doc, c->settings, "stride", 1, 16, 1, &stride));
-    if (!sizes || vd_json_type_of(sizes) != VD_JSON_ARRAY) {
+    if (!dispersed && (!sizes || vd_json_type_of(sizes) != VD_JSON_ARRAY)) {
         st = vd_json_fail(c->doc, c->settings, "the case has no list `sizes`");
         goto done;
     }
     job.stride = (int)stride;
     VD_TRY(make_layer(c, r, &job.layer));
-    for (const vd_json_value *v = vd_json_first(sizes); v; v = vd_json_next(v))
+    for (const vd_json_value *v = dispersed ? NULL : vd_json_first(sizes); v; v = vd_json_next(v))
         VD_TRY(run_size(c, r, &job, v));
+    for (const vd_json_value *v = dispersed && outputs ? vd_json_first(outputs) : NULL; v;
+         v = vd_json_next(v))
+        VD_TRY(run_dispersed(c, r, &job, vd_json_key(v)));
 done:
     vd_conv_layer_destroy(r->be, &job.layer);
     return st;

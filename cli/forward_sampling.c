@@ -361,7 +361,6 @@ static vd_status add_results(pipeline_run *p) {
 }
 
 vd_status forward_pipeline(forward_case *c) {
-    static const char *const unknown[] = {"disperse", NULL};
     vd_status st = VD_OK;
     pipeline_run p = {.c = c};
     vd_model *model = NULL;
@@ -370,7 +369,6 @@ vd_status forward_pipeline(forward_case *c) {
                                .context = on_context,
                                .step = on_step,
                                .frame = on_frame};
-    VD_TRY(forward_refuse_settings(c, unknown));
     VD_TRY(open_pipeline(c, &model));
     VD_TRY(read_request(&p, model));
     VD_TRY(vd_render(model, &p.request, &events));

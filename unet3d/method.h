@@ -10,6 +10,7 @@
 /* What one spatial convolution runs: all zero is the plain layer. */
 typedef struct vd_layer_method {
     bool redilated;
+    bool dispersed; /* its kernel is vd_step_method.dispersion of its weight; only if redilated */
     vd_redilation factor;
 } vd_layer_method;
 
@@ -31,6 +32,7 @@ typedef struct vd_freeu {
 typedef struct vd_step_method {
     /* resnet.c: an entry for each of vd_unet_spatial_paths, in its order. NULL: all plain. */
     const vd_layer_method *layers;
+    vd_kernel_map dispersion; /* of the dispersed ones */
     /* blocks.c: what enters the resnets of up blocks. */
     vd_freeu freeu;
     /* attention.c: pixels now by pixels in training. The logits of spatial self-attention among N

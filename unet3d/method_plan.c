@@ -22,9 +22,15 @@ static vd_layer_method layer_at(const vd_settings *s, bool damped, const char *p
             method.redilated = true;
             method.factor = entries[i].factor;
         }
+    for (size_t i = 0; i < s->disperse_count && method.redilated && !method.dispersed; i++)
+        method.dispersed = step < s->inflate_tau && vd_settings_name_covers(s->disperse[i], path);
     if (method.redilated && s->progressive) {
         method.factor.h = vd_progressive_factor(method.factor.h, tau, step);
         method.factor.w = vd_progressive_factor(method.factor.w, tau, step);
+    }
+    if (method.dispersed) {
+        method.factor.h /= 2;
+        method.factor.w /= 2;
     }
     return method;
 }
@@ -50,15 +56,16 @@ enum { NONE = -1 };
 struct vd_method_plan {
     size_t layers;
     int count;
-    int *at, *damped_at;     /* of each step: an index in `distinct`, or NONE */
-    distinct *distinct;      /* room for two each step */
-    vd_layer_method *tables; /* theirs, one after the other */
+    int *at, *damped_at;      /* of each step: an index in `distinct`, or NONE */
+    distinct *distinct;       /* room for two each step */
+    vd_layer_method *tables;  /* theirs, one after the other */
+    vd_kernel_map dispersion; /* a copy of the settings' */
 };
 
 static bool same_table(const vd_layer_method *a, const vd_layer_method *b, size_t layers) {
     for (size_t i = 0; i < layers; i++)
-        if (a[i].redilated != b[i].redilated || a[i].factor.h != b[i].factor.h ||
-            a[i].factor.w != b[i].factor.w)
+        if (a[i].redilated != b[i].redilated || a[i].dispersed != b[i].dispersed ||
+            a[i].factor.h != b[i].factor.h || a[i].factor.w != b[i].factor.w)
             return false;
     return true;
 }
@@ -73,9 +80,11 @@ static int add(vd_method_plan *plan, const vd_settings *s, const char *const *pa
         if (plan->distinct[i].damped == damped &&
             same_table(plan->distinct[i].method.layers, table, plan->layers))
             return i;
-    plan->distinct[plan->count] = (distinct){
-        .method = {.layers = table, .freeu = s->freeu, .attention_ratio = s->attention_ratio},
-        .damped = damped};
+    plan->distinct[plan->count] = (distinct){.method = {.layers = table,
+                                                        .dispersion = plan->dispersion,
+                                                        .freeu = s->freeu,
+                                                        .attention_ratio = s->attention_ratio},
+                                             .damped = damped};
     return plan->count++;
 }
 
@@ -92,6 +101,18 @@ static void add_step(vd_method_plan *plan, const vd_settings *s, const char *con
         plan->damped_at[step] = damped;
     else
         plan->count = before; /* the same network: its prediction is there already */
+}
+
+static vd_status copy_matrix(vd_method_plan *plan, const vd_dispersion *d) {
+    const size_t bytes = (size_t)(d->large * d->large * d->small * d->small) * sizeof *d->R;
+    if (d->R == NULL)
+        return VD_OK;
+    double *values = malloc(bytes);
+    if (values == NULL)
+        return vd_fail(VD_ERR_MEMORY, "no memory for a dispersion matrix");
+    memcpy(values, d->R, bytes);
+    plan->dispersion = (vd_kernel_map){.taps = (int)d->large, .values = values};
+    return VD_OK;
 }
 
 static size_t count_paths(const char *const *paths) {
@@ -119,6 +140,7 @@ vd_status vd_method_plan_create(const vd_settings *s, const char *const *paths, 
     }
     plan->damped_at = plan->at + steps;
     VD_TRY(vd_settings_check_names(s, paths));
+    VD_TRY(copy_matrix(plan, &s->dispersion));
     for (int i = 0; i < steps; i++)
         add_step(plan, s, paths, i);
     *out = plan;
@@ -131,6 +153,7 @@ done:
 void vd_method_plan_destroy(vd_method_plan *plan) {
     if (plan == NULL)
         return;
+    free((double *)plan->dispersion.values);
     free(plan->tables);
     free(plan->distinct);
     free(plan->at);

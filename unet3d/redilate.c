@@ -2,8 +2,6 @@
 
 #include <math.h>
 
-#include "backend/ops.h"
-
 vd_redilate_axis vd_redilate_sizes(int64_t size, double factor, int stride) {
     const double dilation = ceil(factor);
     /* nearbyint rounds half to even, as the reference does */
@@ -65,7 +63,8 @@ done:
 
 vd_status vd_redilate_conv(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
                            const vd_conv_layer *conv, const vd_tensor *add,
-                           const vd_tensor *residual, int stride, vd_redilation factor) {
+                           const vd_tensor *residual, int stride, vd_redilation factor,
+                           const vd_kernel_map *map) {
     vd_status st;
     const vd_redilate_axis h = vd_redilate_sizes(src->dim[1], factor.h, stride);
     const vd_redilate_axis w = vd_redilate_sizes(src->dim[2], factor.w, stride);
@@ -73,10 +72,11 @@ vd_status vd_redilate_conv(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
     const vd_conv2d_desc desc = {
         .stride_h = stride,
         .stride_w = stride,
-        .pad_top = h.dilation * (conv->kernel_h - 1) / 2,
-        .pad_left = w.dilation * (conv->kernel_w - 1) / 2,
+        .pad_top = h.dilation * ((map != NULL ? map->taps : conv->kernel_h) - 1) / 2,
+        .pad_left = w.dilation * ((map != NULL ? map->taps : conv->kernel_w) - 1) / 2,
         .dilation_h = h.dilation,
         .dilation_w = w.dilation,
+        .map = map,
     };
     const bool enlarges = h.inner != src->dim[1] || w.inner != src->dim[2];
     vd_tensor large = {0};

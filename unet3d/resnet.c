@@ -11,17 +11,17 @@ vd_status vd_spatial_conv_load(const vd_loader *l, const char *path, int64_t out
 }
 
 /* NULL: the plain layer. */
-static const vd_redilation *redilation_of(const vd_unet_pass *pass, const vd_spatial_conv *layer) {
+static const vd_layer_method *method_of(const vd_unet_pass *pass, const vd_spatial_conv *layer) {
     const vd_layer_method *layers = vd_unet_method(pass)->layers;
-    return layers != NULL && layers[layer->index].redilated ? &layers[layer->index].factor : NULL;
+    return layers != NULL && layers[layer->index].redilated ? &layers[layer->index] : NULL;
 }
 
 vd_status vd_spatial_conv_alloc(const vd_unet_pass *pass, vd_tensor *dst, const vd_tensor *src,
                                 const vd_spatial_conv *layer) {
-    const vd_redilation *factor = redilation_of(pass, layer);
-    if (factor != NULL) {
+    const vd_layer_method *method = method_of(pass, layer);
+    if (method != NULL) {
         const vd_status st =
-            vd_redilate_alloc(pass->x, dst, src, &layer->conv, layer->stride, *factor);
+            vd_redilate_alloc(pass->x, dst, src, &layer->conv, layer->stride, method->factor);
         return st == VD_OK ? st : vd_fail_in(st, "%s", layer->path.text);
     }
     const int64_t height = (src->dim[1] - 1) / layer->stride + 1;
@@ -32,10 +32,11 @@ vd_status vd_spatial_conv_alloc(const vd_unet_pass *pass, vd_tensor *dst, const 
 vd_status vd_spatial_conv_forward(const vd_unet_pass *pass, vd_tensor *dst, const vd_tensor *src,
                                   const vd_spatial_conv *layer, const vd_tensor *add,
                                   const vd_tensor *residual) {
-    const vd_redilation *factor = redilation_of(pass, layer);
-    if (factor != NULL)
+    const vd_layer_method *method = method_of(pass, layer);
+    if (method != NULL)
         return vd_redilate_conv(pass->x, dst, src, &layer->conv, add, residual, layer->stride,
-                                *factor);
+                                method->factor,
+                                method->dispersed ? &vd_unet_method(pass)->dispersion : NULL);
     const vd_conv2d_desc desc = {
         .stride_h = layer->stride,
         .stride_w = layer->stride,

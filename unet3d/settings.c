@@ -14,6 +14,10 @@ void vd_settings_destroy(vd_settings *s) {
         return;
     free_entries(s->dilate, s->dilate_count);
     free_entries(s->ndcfg_dilate, s->ndcfg_count);
+    for (size_t i = 0; i < s->disperse_count; i++)
+        free(s->disperse[i]);
+    free(s->disperse);
+    vd_dispersion_clear(&s->dispersion);
     free(s->origin);
     free(s);
 }
@@ -40,6 +44,22 @@ static void put_dilate(vd_json_writer *w, const char *key, const vd_dilate_entry
 static void put_tau(vd_json_writer *w, const char *key, int tau) {
     if (tau != VD_ALL_STEPS)
         vd_json_put_int(w, key, tau);
+}
+
+static void put_disperse(vd_json_writer *w, const vd_settings *s) {
+    const vd_dispersion *d = &s->dispersion;
+    vd_json_begin_array(w, "disperse");
+    for (size_t i = 0; i < s->disperse_count; i++)
+        vd_json_put_string(w, NULL, s->disperse[i]);
+    vd_json_end(w);
+    put_tau(w, "inflate_tau", s->inflate_tau);
+    vd_json_begin_array(w, "R");
+    vd_json_put_int(w, NULL, d->small);
+    vd_json_put_int(w, NULL, d->large);
+    vd_json_put_int(w, NULL, d->size);
+    vd_json_put_int(w, NULL, d->scale);
+    vd_json_put_double(w, NULL, d->eta);
+    vd_json_end(w);
 }
 
 static void put_freeu(vd_json_writer *w, const vd_freeu *f) {
@@ -69,6 +89,8 @@ void vd_settings_put(vd_json_writer *w, const char *key, const vd_settings *s) {
         put_dilate(w, "ndcfg_dilate", s->ndcfg_dilate, s->ndcfg_count);
     if (s->ndcfg_count > 0 || s->ndcfg_tau > 0)
         put_tau(w, "ndcfg_tau", s->ndcfg_tau);
+    if (s->disperse_count > 0)
+        put_disperse(w, s);
     if (s->freeu.rule != VD_FREEU_OFF)
         put_freeu(w, &s->freeu);
     if (s->attention_ratio > 0) {
@@ -85,7 +107,9 @@ vd_status vd_settings_check_steps(const vd_settings *s, int steps) {
     const struct {
         const char *key;
         int tau;
-    } windows[] = {{"dilate_tau", s->dilate_tau}, {"ndcfg_tau", s->ndcfg_tau}};
+    } windows[] = {{"dilate_tau", s->dilate_tau},
+                   {"ndcfg_tau", s->ndcfg_tau},
+                   {"inflate_tau", s->inflate_tau}};
     for (size_t i = 0; i < sizeof windows / sizeof windows[0]; i++)
         if (windows[i].tau != VD_ALL_STEPS && windows[i].tau > steps)
             return vd_fail(VD_ERR_INPUT,

@@ -11,6 +11,7 @@
 #define VD_UNET3D_SETTINGS_H
 
 #include "core/json.h"
+#include "unet3d/dispersion.h"
 #include "unet3d/method.h"
 
 enum { VD_ALL_STEPS = 1 << 30 };
@@ -37,6 +38,13 @@ typedef struct vd_settings {
     size_t ndcfg_count;
     int ndcfg_tau;
 
+    /* Layers whose kernels are enlarged by R at steps 0 .. inflate_tau - 1, at half the dilation
+     * (whatever R's scale), in both networks. */
+    char **disperse;
+    size_t disperse_count;
+    int inflate_tau;
+    vd_dispersion dispersion;
+
     vd_freeu freeu;
     double attention_ratio; /* 0: off */
 } vd_settings;
@@ -47,6 +55,11 @@ typedef struct vd_settings {
  *   progressive      true: see vd_progressive_factor; needs dilate_tau
  *   ndcfg_dilate     like dilate, may be empty
  *   ndcfg_tau        like dilate_tau; if missing, dilate_tau where there is an ndcfg_dilate, else 0
+ *   disperse         list of names, all of which are in dilate, and in ndcfg_dilate where both
+ *                    windows overlap; needs R
+ *   inflate_tau      like dilate_tau and at most that; if missing, dilate_tau where there is a
+ *                    disperse, else 0; without a disperse it has no effect
+ *   R                [3, large, size, scale, eta]: see vd_disperse_solve
  *   freeu            {"b1", "b2", "s1", "s2": 0 to 16, "rule": "up_block_index" or "channels",
  *                     "c1": 1280, "c2": 640}
  *   attention_scale  {"ratio": above 0, at most 65536}
@@ -67,8 +80,8 @@ bool vd_settings_present(const vd_json_value *object);
 void vd_settings_put(vd_json_writer *w, const char *key, const vd_settings *s);
 
 /* paths: the layers that may be named, NULL-terminated. VD_ERR_INPUT for a name that is none of
- * them nor a prefix (it says why, or suggests the nearest), or two names of one table that cover
- * one layer. */
+ * them nor a prefix (it says why, or suggests the nearest), two names of one table that cover one
+ * layer, a dispersed layer that a network does not re-dilate. */
 vd_status vd_settings_check_names(const vd_settings *s, const char *const *paths);
 
 /* VD_ERR_INPUT if a window of steps is longer than a run of `steps` steps. */

@@ -97,19 +97,37 @@ static vd_status add_name(const vd_settings *s, const char *key, const char *nam
     return found ? VD_OK : unknown_name(s, key, name, paths);
 }
 
+/* A kernel enlarged at the plain dilation would shrink the map (method.md, section 16). */
+static vd_status check_contained(const vd_settings *s, const char *key, const char *const *paths,
+                                 const char **dispersed, const char **dilated) {
+    for (size_t k = 0; paths[k] != NULL; k++)
+        if (dispersed[k] != NULL && dilated[k] == NULL)
+            return vd_fail(VD_ERR_INPUT,
+                           "%s: disperse: \"%s\" names layer \"%s\", which is not in %s; only "
+                           "re-dilated layers can be dispersed",
+                           s->origin, dispersed[k], paths[k], key);
+    return VD_OK;
+}
+
 vd_status vd_settings_check_names(const vd_settings *s, const char *const *paths) {
     vd_status st = VD_OK;
     size_t layers = 0;
     while (paths[layers] != NULL)
         layers++;
-    const char **dilated = calloc(2 * layers + 1, sizeof *dilated);
+    const char **dilated = calloc(3 * layers + 1, sizeof *dilated);
     if (dilated == NULL)
         return vd_fail(VD_ERR_MEMORY, "no memory for the names of settings");
-    const char **damped = dilated + layers;
+    const char **damped = dilated + layers, **dispersed = damped + layers;
     for (size_t i = 0; i < s->dilate_count; i++)
         VD_TRY(add_name(s, "dilate", s->dilate[i].name, paths, dilated));
     for (size_t i = 0; i < s->ndcfg_count; i++)
         VD_TRY(add_name(s, "ndcfg_dilate", s->ndcfg_dilate[i].name, paths, damped));
+    for (size_t i = 0; i < s->disperse_count; i++)
+        VD_TRY(add_name(s, "disperse", s->disperse[i], paths, dispersed));
+    if (s->inflate_tau > 0)
+        VD_TRY(check_contained(s, "dilate", paths, dispersed, dilated));
+    if (s->inflate_tau > 0 && s->ndcfg_tau > 0)
+        VD_TRY(check_contained(s, "ndcfg_dilate", paths, dispersed, damped));
 done:
     free(dilated);
     return st;

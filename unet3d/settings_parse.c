@@ -11,8 +11,9 @@ static const double max_freeu = 16;
 static const double max_ratio = 65536;
 enum { MAX_TAU = 1000, MAX_KEYS = 64 };
 
-static const char *const keys[] = {"dilate",    "dilate_tau", "progressive",     "ndcfg_dilate",
-                                   "ndcfg_tau", "freeu",      "attention_scale", NULL};
+static const char *const keys[] = {"dilate",    "dilate_tau",      "progressive", "ndcfg_dilate",
+                                   "ndcfg_tau", "disperse",        "inflate_tau", "R",
+                                   "freeu",     "attention_scale", NULL};
 enum { KEY_COUNT = sizeof keys / sizeof keys[0] - 1 };
 
 static vd_status no_memory(void) {
@@ -113,6 +114,54 @@ done:
     return st;
 }
 
+/* ---- dispersion ----------------------------------------------------------------------------- */
+
+static vd_status read_names(const vd_json *doc, const vd_json_value *list, vd_settings *s) {
+    if (vd_json_type_of(list) != VD_JSON_ARRAY)
+        return vd_json_fail(doc, list, "must be a list of layers, [\"mid_block\"]");
+    s->disperse = calloc(vd_json_size(list) + 1, sizeof *s->disperse);
+    if (s->disperse == NULL)
+        return no_memory();
+    for (const vd_json_value *v = vd_json_first(list); v != NULL; v = vd_json_next(v)) {
+        if (vd_json_type_of(v) != VD_JSON_STRING)
+            return vd_json_fail(doc, v, "a layer's name is text");
+        s->disperse[s->disperse_count] = strdup(vd_json_string(v));
+        if (s->disperse[s->disperse_count] == NULL)
+            return no_memory();
+        s->disperse_count++;
+    }
+    return VD_OK;
+}
+
+static vd_status read_matrix(const vd_json *doc, const vd_json_value *v, vd_settings *s) {
+    const vd_status st = vd_dispersion_read(doc, v, &s->dispersion);
+    if (st == VD_OK && s->dispersion.small != 3)
+        return vd_json_fail(doc, v, "the layers' kernels are 3 wide, not %lld",
+                            (long long)s->dispersion.small);
+    return st;
+}
+
+static vd_status read_disperse(const vd_json *doc, const vd_json_value *object, vd_settings *s) {
+    vd_status st = VD_OK;
+    const vd_json_value *list = member(object, "disperse"), *matrix = member(object, "R");
+    if (list != NULL)
+        VD_TRY(read_names(doc, list, s));
+    if (matrix != NULL)
+        VD_TRY(read_matrix(doc, matrix, s));
+    const int fallback = s->disperse_count > 0 ? s->dilate_tau : 0;
+    VD_TRY(read_tau(doc, object, "inflate_tau", fallback, &s->inflate_tau));
+    if (s->disperse_count > 0 && matrix == NULL)
+        st = vd_json_fail(doc, object,
+                          "\"disperse\" needs \"R\", such as [3, 5, 3, 2, 0.05]: small and large "
+                          "kernel, size, scale, eta");
+    else if (s->disperse_count > 0 && s->inflate_tau > s->dilate_tau)
+        st = vd_json_fail(doc, object,
+                          "\"inflate_tau\" is above \"dilate_tau\": only re-dilated layers can be "
+                          "dispersed");
+done:
+    return st;
+}
+
 /* ---- companions ----------------------------------------------------------------------------- */
 
 static vd_status read_freeu(const vd_json *doc, const vd_json_value *object, vd_freeu *f) {
@@ -171,7 +220,7 @@ static vd_status check_presence(const vd_json *doc, const vd_json_value *object,
                                 const vd_settings *s) {
     const bool companion = s->freeu.rule != VD_FREEU_OFF || s->attention_ratio > 0;
     const bool speaks = s->progressive || s->ndcfg_count > 0 || s->ndcfg_tau > 0 ||
-                        member(object, "dilate_tau") != NULL;
+                        s->disperse_count > 0 || member(object, "dilate_tau") != NULL;
     if (s->dilate_count > 0 || (companion && !speaks))
         return VD_OK;
     return vd_json_fail(doc, object,
@@ -190,6 +239,7 @@ vd_status vd_settings_parse(const vd_json *doc, const vd_json_value *object,
     VD_TRY(check_keys(doc, object, others));
     VD_TRY(read_dilate(doc, object, s));
     VD_TRY(read_ndcfg(doc, object, s));
+    VD_TRY(read_disperse(doc, object, s));
     VD_TRY(read_freeu(doc, object, &s->freeu));
     VD_TRY(read_attention(doc, object, &s->attention_ratio));
     VD_TRY(check_presence(doc, object, s));

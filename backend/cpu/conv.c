@@ -1,9 +1,14 @@
 /* Convolutions. Where oneDNN has good code for the shape, an image is cut in strips of rows and
  * each is one convolution; else (1x1 kernels, temporal kernels, odd dilations and channel counts,
- * another dtype) the taps of each position are gathered to a row of a matrix product. */
+ * another dtype) the taps of each position are gathered to a row of a matrix product.
+ *
+ * With a map (conv_taps.h) the nine sums of a strip's positions are nine planes, three across and
+ * three down: a convolution whose taps lie as far apart as the planes are large, with the packed
+ * weights that the plain layer has. */
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/cpu/conv_taps.h"
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/tiled.h"
 
@@ -23,9 +28,10 @@ typedef struct conv_job {
     vd_cpu_weight *w;
     const float *bias; /* [runs, out] or NULL */
     int64_t runs;
-    int64_t strip_rows, strips; /* of an image */
-    bool in_result, finished;   /* as in gemm.c */
-    size_t scratch_bytes, result_bytes;
+    int64_t strip_rows, strips;                       /* of an image */
+    bool in_result, finished;                         /* as in gemm.c */
+    const vd_cpu_taps *taps;                          /* NULL: no map */
+    size_t scratch_bytes, result_bytes, planes_bytes; /* for each thread */
     unsigned char *scratch;
 } conv_job;
 
@@ -88,7 +94,10 @@ static void gather(const void *user, int64_t first, int64_t count, void *a) {
     int64_t y = first / job->dst->dim[2] % job->dst->dim[1];
     int64_t image = first / job->dst->dim[2] / job->dst->dim[1];
     for (int64_t i = 0; i < count; i++) {
-        for (int tap = 0; tap < w->kernel_h; tap++, to += line_bytes)
+        if (job->taps != NULL)
+            vd_cpu_taps_at(job->taps, image, y, x, to + (size_t)i * 3 * line_bytes, w->dtype,
+                           (size_t)w->in, 3 * (size_t)w->in);
+        for (int tap = 0; tap < w->kernel_h && job->taps == NULL; tap++, to += line_bytes)
             gather_taps(job, image, y * d->stride_h - d->pad_top + (int64_t)tap * d->dilation_h,
                         x * d->stride_w - d->pad_left, to);
         if (++x < job->dst->dim[2])
@@ -137,6 +146,25 @@ static vd_dnnl_conv strip_key(const conv_job *job, int64_t index, int64_t *src_r
     const int64_t reach = (int64_t)(w->kernel_h - 1) * d->dilation_h + 1;
     *dst_row = index * job->strip_rows;
     const int64_t rows = smaller(job->strip_rows, job->dst->dim[1] - *dst_row);
+    const vd_dtype dst_dtype = job->in_result ? job->dst->dtype : VD_F32;
+    if (job->taps != NULL) {
+        *src_row = 0; /* of the planes */
+        return (vd_dnnl_conv){.in = w->in,
+                              .out = w->out,
+                              .src_h = 3 * rows,
+                              .src_w = 3 * job->dst->dim[2],
+                              .dst_h = rows,
+                              .dst_w = job->dst->dim[2],
+                              .kernel_h = 3,
+                              .kernel_w = 3,
+                              .stride_h = 1,
+                              .stride_w = 1,
+                              .dilation_h = (int)rows,
+                              .dilation_w = (int)job->dst->dim[2],
+                              .dtype = w->dtype,
+                              .dst_dtype = dst_dtype,
+                              .bias = job->bias != NULL};
+    }
     const int64_t begin = *dst_row * d->stride_h - d->pad_top;
     const int64_t end = begin + (rows - 1) * d->stride_h + reach;
     *src_row = larger(begin, 0);
@@ -155,8 +183,21 @@ static vd_dnnl_conv strip_key(const conv_job *job, int64_t index, int64_t *src_r
                           .pad_top = *src_row - begin,
                           .pad_left = d->pad_left,
                           .dtype = w->dtype,
-                          .dst_dtype = job->in_result ? job->dst->dtype : VD_F32,
+                          .dst_dtype = dst_dtype,
                           .bias = job->bias != NULL};
+}
+
+/* The nine planes of rows `first` .. of an image, side by side. */
+static void fill_planes(const conv_job *job, int64_t image, int64_t first, int64_t rows,
+                        unsigned char *planes) {
+    const vd_weight *w = &job->w->head;
+    const int64_t width = job->dst->dim[2];
+    const size_t pixel_bytes = (size_t)w->in * vd_dtype_bytes(w->dtype);
+    unsigned char *to = planes;
+    for (int64_t y = 0; y < rows; y++, to += (size_t)(2 * width) * pixel_bytes)
+        for (int64_t x = 0; x < width; x++, to += pixel_bytes)
+            vd_cpu_taps_at(job->taps, image, first + y, x, to, w->dtype, (size_t)(width * w->in),
+                           (size_t)(3 * width * rows * w->in));
 }
 
 static int strip_task(void *user, int64_t task, int thread) {
@@ -172,17 +213,21 @@ static int strip_task(void *user, int64_t task, int thread) {
         return -1;
 
     unsigned char *scratch =
-        job->scratch + (size_t)thread * (job->scratch_bytes + job->result_bytes);
+        job->scratch +
+        (size_t)thread * (job->scratch_bytes + job->result_bytes + job->planes_bytes);
+    unsigned char *planes = scratch + job->scratch_bytes + job->result_bytes;
     const int64_t *src = job->src->dim, *dst = job->dst->dim;
     const int64_t at = (image * dst[1] + dst_row) * dst[2] * dst[3];
     const int64_t run = image / (dst[0] / job->runs);
     void *to = job->in_result ? vd_cpu_at(job->dst, at) : scratch + job->scratch_bytes;
-    const vd_dnnl_args args = {
-        .a = vd_cpu_at(job->src, (image * src[1] + src_row) * src[2] * src[3]),
-        .panel = panel,
-        .bias = job->bias == NULL ? NULL : job->bias + run * dst[3],
-        .c = to,
-        .scratch = scratch};
+    const void *from = vd_cpu_at(job->src, (image * src[1] + src_row) * src[2] * src[3]);
+    if (job->taps != NULL)
+        fill_planes(job, image, dst_row, key.dst_h, planes);
+    const vd_dnnl_args args = {.a = job->taps != NULL ? planes : from,
+                               .panel = panel,
+                               .bias = job->bias == NULL ? NULL : job->bias + run * dst[3],
+                               .c = to,
+                               .scratch = scratch};
     int rc = vd_dnnl_run(plan, thread, &args);
     if (rc == 0 && !job->finished)
         vd_cpu_finish(job->kernels, to, key.dst_h * dst[2] * dst[3], job->desc->act, job->residual,
@@ -213,7 +258,7 @@ static void choose_strips(conv_job *job) {
     int64_t rows = larger(1, RESULT_BYTES / row_bytes);
     const int64_t low = (LOWEST_STRIP_POSITIONS + dst[2] - 1) / dst[2];
     rows = smaller(rows, larger(low, (dst[1] + ENOUGH_STRIPS - 1) / ENOUGH_STRIPS));
-    const int64_t in_padding = job->desc->pad_top / job->desc->stride_h;
+    const int64_t in_padding = job->taps != NULL ? 0 : job->desc->pad_top / job->desc->stride_h;
     rows = larger(rows, (in_padding + STRIPS_IN_PADDING - 1) / STRIPS_IN_PADDING);
     job->strip_rows = smaller(rows, dst[1]);
     job->strips = (dst[1] + job->strip_rows - 1) / job->strip_rows;
@@ -254,7 +299,10 @@ static vd_status run_strips(vd_exec *x, conv_job *job) {
     const int64_t tasks = dst[0] * job->strips;
     job->result_bytes =
         job->in_result ? 0 : aligned((size_t)(job->strip_rows * dst[2] * dst[3]) * sizeof(float));
-    const size_t each = job->scratch_bytes + job->result_bytes;
+    if (job->taps != NULL)
+        job->planes_bytes = aligned((size_t)(9 * job->strip_rows * dst[2] * job->w->head.in) *
+                                    vd_dtype_bytes(job->w->head.dtype));
+    const size_t each = job->scratch_bytes + job->result_bytes + job->planes_bytes;
     void *scratch;
     vd_status st = vd_exec_scratch(x, each * (size_t)smaller(tasks, x->be->threads), &scratch);
     if (st != VD_OK)
@@ -287,9 +335,19 @@ vd_status vd_cpu_conv2d(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const 
                     .w = vd_cpu_weight_of(w),
                     .bias = bias == NULL ? NULL : vd_cpu_vector(bias),
                     .runs = 1};
-    void *sum = NULL;
+    void *sum = NULL, *zeros = NULL;
+    vd_cpu_taps taps;
     bool strips = false;
     vd_status st;
+    if (desc->map != NULL) {
+        const size_t bytes = (size_t)w->in * sizeof(float);
+        VD_TRY(vd_cpu_taps_init(&taps, job.kernels, src, desc));
+        VD_TRY(vd_exec_scratch(x, bytes, &zeros));
+        if (!x->dry)
+            memset(zeros, 0, bytes);
+        taps.zeros = zeros;
+        job.taps = &taps;
+    }
     if (add != NULL) {
         VD_TRY(vd_exec_scratch(x, vd_tensor_bytes(add), &sum));
         if (!x->dry)
@@ -310,12 +368,14 @@ vd_status vd_cpu_conv2d(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const 
         goto done;
     }
     if (w->kernel_w > 1 && src->dtype == w->dtype &&
-        (dst->dtype == VD_F32 || dst->dtype == w->dtype) && padding_is_usual(&job)) {
+        (dst->dtype == VD_F32 || dst->dtype == w->dtype) &&
+        (job.taps != NULL || padding_is_usual(&job))) {
         choose_strips(&job);
         VD_TRY(plan_strips(&job, &strips));
     }
     st = strips ? run_strips(x, &job) : run_gathered(x, &job, dst);
 done:
     vd_exec_scratch_free(x, sum);
+    vd_exec_scratch_free(x, zeros);
     return st;
 }

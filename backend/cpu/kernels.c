@@ -447,6 +447,10 @@ static void combine(float *dst, int terms, const double *coefficient, const floa
     }
 }
 
+/* ---- taps ------------------------------------------------------------------------------------ */
+
+#include "backend/cpu/kernel_taps.inc"
+
 /* ---- matrix products and softmax ------------------------------------------------------------ */
 
 typedef struct strided {
@@ -639,6 +643,7 @@ const vd_cpu_kernels VD_KERNELS = {
     .normalize = normalize,
     .layer_norm = layer_norm,
     .blend = blend,
+    .mix_taps = mix_taps,
     .transpose = transpose,
     .combine = combine,
     .product = product,

@@ -34,6 +34,19 @@ typedef struct vd_cpu_finish_desc {
     vd_dtype residual_dtype, dst_dtype;
 } vd_cpu_finish_desc;
 
+/* 3x3 filters with taps of their own, one for each tap j of a small kernel: R(j) of a large one.
+ * Mirroring the filter of a tap gives that of the mirrored tap. So along an axis, with x(d) the tap
+ * d from the centre, the filters `side` (the mean of before and behind) and `centre` need only the
+ * sums x(d) + x(-d), and `slope` (half of behind - before) only the differences. */
+enum { VD_CPU_MIX_MAX_TAPS = 31 };
+typedef struct vd_cpu_tap_mix {
+    int half; /* the large kernel has 2 half + 1 taps along an axis */
+    /* At [d * (half + 1) + k], of the sum or difference d down and k across, for (along columns,
+     * along rows): side side, side centre, centre side, centre centre, side slope, centre slope,
+     * slope side, slope centre, slope slope. */
+    float coefficient[(VD_CPU_MIX_MAX_TAPS / 2 + 1) * (VD_CPU_MIX_MAX_TAPS / 2 + 1)][9];
+} vd_cpu_tap_mix;
+
 typedef struct vd_cpu_kernels {
     const char *isa; /* "avx512", "avx2", "baseline" */
 
@@ -68,6 +81,12 @@ typedef struct vd_cpu_kernels {
     /* dst = (1 - fy) ((1 - fx) a0 + fx a1) + fy ((1 - fx) b0 + fx b1), all of `dtype`. */
     void (*blend)(void *dst, const void *const corner[4], vd_dtype dtype, float fx, float fy,
                   size_t count);
+
+    /* dst[c + (j % 3) * across + (j / 3) * down] = sum over i of R(j)[i] src[i][c]: rows of
+     * `channels`, one for each tap of the large kernel in, one for each of the nine out. */
+    void (*mix_taps)(void *dst, vd_dtype dst_dtype, size_t across, size_t down,
+                     const void *const *src, vd_dtype src_dtype, const vd_cpu_tap_mix *mix,
+                     size_t channels);
 
     /* dst[c, r] = src[r, c] */
     void (*transpose)(void *dst, vd_dtype dst_dtype, size_t dst_stride, const void *src,

@@ -41,6 +41,21 @@ settings '{"dilate": {"mid_block": 4}, "dilate_tau": 4, "progressive": true}'
 check "progressive differs" [ "$(digest --settings s.json)" != "$dilated" ]
 check "PNDM, which calls once more" render --settings s.json --scheduler pndm -o null: >/dev/null
 check "no guidance" render --settings s.json --guidance 1 -o null: >/dev/null
+everything='{"dilate": {"mid_block": 4, "down_blocks.1": 2}, "dilate_tau": 4, "progressive": true,
+  "ndcfg_dilate": {"mid_block": 2}, "ndcfg_tau": 2, "disperse": ["mid_block"], "inflate_tau": 3, "R": [3, 5, 3, 2, "0.05"],
+  "freeu": {"b1": 1.1, "b2": 1.2, "s1": 0.9, "s2": 0.2, "rule": "up_block_index"}, "attention_scale": {"ratio": 2.25}}'
+settings "$everything"
+all=$(digest --settings s.json)
+check "all of the method" [ ${#all} -eq 64 ]
+check "all of it, one thread" [ "$(digest --settings s.json --threads 1)" = "$all" ]
+check "no guidance, so no damping" render --settings s.json --guidance 1 -o null: >/dev/null
+for key in ndcfg_tau inflate_tau freeu attention_scale; do
+    settings "$(sed -E "s/\"$key\": ([0-9]+|\{[^}]*\})/\"$key\": null/" <<<"$everything")"
+    check "$key changes the frames" [ "$(digest --settings s.json)" != "$all" ]
+done
+settings "$everything"
+check "a clip renders with all of it" render --settings s.json -o clip.mp4 >/dev/null
+check "replay of all of it" [ "$(replay)" = "$all" ]
 rm -f clip.mp4 clip.json
 
 # refuse "words" 'JSON'
@@ -59,4 +74,9 @@ refuse 'did you mean "mid_block"' '{"dilate": {"midblock": 2}}'
 refuse '"conv_in" is the first convolution' '{"dilate": {"conv_in": 2}}'
 refuse 'is temporal' '{"dilate": {"mid_block.temp_convs.0.conv1": 2}}'
 refuse 'both name layer' '{"dilate": {"mid_block": 2, "mid_block.resnets.0": 3}}'
+refuse 's.json: $.R: dispersion 3 -> 7, size 2, scale 1: the equations do not determine' \
+    '{"dilate": {"mid_block": 2}, "disperse": ["mid_block"], "R": [3, 7, 2, 1, 0]}'
+refuse 'which is not in dilate' '{"dilate": {"mid_block.resnets.0": 2}, "disperse": ["mid_block"], "R": [3, 5, 3, 2, 0.05]}'
+refuse 'ndcfg_tau is 5 and the run has 4 steps' '{"dilate": {"mid_block": 2}, "ndcfg_tau": 5}'
+refuse 'attention among' '{"attention_scale": {"ratio": 4096}}'
 finish

@@ -46,7 +46,7 @@ static void test_golden(unet_run *one, unet_run *two) {
     static const struct {
         const char *group;
         int cases;
-    } groups[] = {{"redilate", 12}, {"freeu", 2}, {"attention_scale", 1}};
+    } groups[] = {{"redilate", 12}, {"freeu", 2}, {"attention_scale", 1}, {"disperse", 4}};
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
         golden *g = golden_open(manifest);
         golden_case *c;

@@ -5,6 +5,8 @@
 #include "tests/check.h"
 #include "tests/golden.h"
 #include "tests/ref_ops.h"
+#include "unet3d/disperse.h"
+#include "unet3d/dispersion.h"
 #include "unet3d/method_plan.h"
 #include "unet3d/redilate.h"
 
@@ -36,7 +38,8 @@ typedef struct trial {
     int stride;
     residual_kind residual;
     vd_redilation factor;
-    int64_t groups; /* rows to add; 0: none */
+    int64_t groups;           /* rows to add; 0: none */
+    const vd_dispersion *map; /* dispersed: its large kernel; NULL: k */
 } trial;
 
 typedef struct data {
@@ -67,10 +70,13 @@ static vd_status pass(const device *d, const trial *t, const vd_conv_layer *laye
                       const vd_tensor *src, const vd_tensor *add, const vd_tensor *residual) {
     vd_status st;
     vd_tensor shape = {0};
+    const vd_kernel_map map = {.taps = t->map == NULL ? 0 : (int)t->map->large,
+                               .values = t->map == NULL ? NULL : t->map->R};
     VD_TRY(vd_redilate_alloc(d->x, &shape, src, layer, t->stride, t->factor));
     CHECK(vd_tensor_same_shape(&shape, dst));
     vd_exec_free(d->x, &shape);
-    VD_TRY(vd_redilate_conv(d->x, dst, src, layer, add, residual, t->stride, t->factor));
+    VD_TRY(vd_redilate_conv(d->x, dst, src, layer, add, residual, t->stride, t->factor,
+                            t->map == NULL ? NULL : &map));
 done:
     return st;
 }
@@ -141,7 +147,19 @@ static float *resized(const float *src, int64_t n, int64_t h, int64_t w, int64_t
     return result;
 }
 
+/* The kernel that is meant: the weight, or R times it, [co, ci, taps, taps]. */
+static float *whole_kernel(const trial *t, const data *v, int64_t taps) {
+    const int64_t pairs = t->co * t->ci;
+    float *kernel = malloc((size_t)(pairs * taps * taps) * sizeof *kernel);
+    if (t->map == NULL)
+        memcpy(kernel, v->weight, (size_t)(pairs * taps * taps) * sizeof *kernel);
+    else
+        vd_disperse_kernel(kernel, v->weight, pairs, 3, taps, t->map->R);
+    return kernel;
+}
+
 static float *expected(const trial *t, const data *v) {
+    const int64_t taps = t->map == NULL ? t->k : t->map->large;
     const int dh = (int)ceil(t->factor.h), dw = (int)ceil(t->factor.w);
     const int64_t ih = lrint((double)t->h * (dh / t->factor.h));
     const int64_t iw = lrint((double)t->w * (dw / t->factor.w));
@@ -152,19 +170,20 @@ static float *expected(const trial *t, const data *v) {
                                     .oh = (ih + t->stride - 1) / t->stride,
                                     .ow = (iw + t->stride - 1) / t->stride,
                                     .co = t->co,
-                                    .kh = t->k,
-                                    .kw = t->k,
+                                    .kh = taps,
+                                    .kw = taps,
                                     .groups = t->groups};
     const vd_conv2d_desc desc = {.stride_h = t->stride,
                                  .stride_w = t->stride,
-                                 .pad_top = dh * (int)(t->k / 2),
-                                 .pad_left = dw * (int)(t->k / 2),
+                                 .pad_top = dh * (int)(taps / 2),
+                                 .pad_left = dw * (int)(taps / 2),
                                  .dilation_h = dh,
                                  .dilation_w = dw};
     const size_t raw_count = (size_t)(t->n * shape.oh * shape.ow * t->co);
     double *wide = malloc(raw_count * sizeof *wide);
     float *large = resized(v->src, t->n, t->h, t->w, t->ci, ih, iw);
-    ref_conv2d(wide, large, v->weight, v->bias, NULL, NULL, &shape, &desc);
+    float *kernel = whole_kernel(t, v, taps);
+    ref_conv2d(wide, large, kernel, v->bias, NULL, NULL, &shape, &desc);
     float *raw = narrow(wide, raw_count);
     float *result = resized(raw, t->n, shape.oh, shape.ow, t->co, out_size(t->h, t->stride),
                             out_size(t->w, t->stride));
@@ -174,6 +193,7 @@ static float *expected(const trial *t, const data *v) {
         result[i] += (t->groups == 0 ? 0 : v->add[group * (size_t)t->co + i % (size_t)t->co]) +
                      (t->residual == NO_RESIDUAL ? 0 : v->residual[i]);
     }
+    free(kernel);
     free(wide);
     free(large);
     free(raw);
@@ -207,17 +227,17 @@ static double nmse(const float *got, const float *want, size_t count) {
 }
 
 static const trial trials[] = {
-    {2, 9, 12, 5, 6, 3, 1, NO_RESIDUAL, {2, 3}, 0},
-    {2, 9, 12, 5, 6, 3, 1, RESIDUAL, {2, 1}, 2},
-    {2, 9, 12, 5, 6, 3, 1, RESIDUAL, {1.5, 2}, 1},
-    {4, 9, 12, 5, 6, 3, 1, RESIDUAL_IN_PLACE, {2.5, 1.25}, 2},
-    {2, 7, 16, 16, 32, 3, 1, RESIDUAL_IN_PLACE, {4, 16}, 0},
-    {2, 9, 12, 5, 6, 3, 2, NO_RESIDUAL, {2, 2}, 0},
-    {2, 11, 7, 8, 8, 3, 2, RESIDUAL, {1, 3}, 1},
-    {2, 11, 7, 8, 8, 3, 2, NO_RESIDUAL, {1.6, 2.5}, 0},
-    {1, 9, 12, 5, 6, 5, 1, RESIDUAL, {1.5, 1}, 1},
-    {1, 9, 12, 5, 6, 7, 2, NO_RESIDUAL, {2, 1.5}, 0},
-    {1, 1, 2, 3, 4, 3, 1, RESIDUAL, {1.5, 3}, 0},
+    {2, 9, 12, 5, 6, 3, 1, NO_RESIDUAL, {2, 3}, 0, NULL},
+    {2, 9, 12, 5, 6, 3, 1, RESIDUAL, {2, 1}, 2, NULL},
+    {2, 9, 12, 5, 6, 3, 1, RESIDUAL, {1.5, 2}, 1, NULL},
+    {4, 9, 12, 5, 6, 3, 1, RESIDUAL_IN_PLACE, {2.5, 1.25}, 2, NULL},
+    {2, 7, 16, 16, 32, 3, 1, RESIDUAL_IN_PLACE, {4, 16}, 0, NULL},
+    {2, 9, 12, 5, 6, 3, 2, NO_RESIDUAL, {2, 2}, 0, NULL},
+    {2, 11, 7, 8, 8, 3, 2, RESIDUAL, {1, 3}, 1, NULL},
+    {2, 11, 7, 8, 8, 3, 2, NO_RESIDUAL, {1.6, 2.5}, 0, NULL},
+    {1, 9, 12, 5, 6, 5, 1, RESIDUAL, {1.5, 1}, 1, NULL},
+    {1, 9, 12, 5, 6, 7, 2, NO_RESIDUAL, {2, 1.5}, 0, NULL},
+    {1, 1, 2, 3, 4, 3, 1, RESIDUAL, {1.5, 3}, 0, NULL},
 };
 
 static void test_trial(const device *one, const device *two, const trial *t, double bound) {
@@ -245,21 +265,47 @@ static void test_trial(const device *one, const device *two, const trial *t, dou
     free(v.residual);
 }
 
+static vd_dispersion five = {3, 5, 3, 2, 0.05, NULL};
+static vd_dispersion seven = {3, 7, 4, 3, 0.05, NULL};
+static vd_dispersion nine = {3, 9, 5, 4, 0.05, NULL};
+
+/* Dispersed: at half the factor, so below 1 too. */
+static const trial dispersed[] = {
+    {2, 9, 12, 5, 6, 3, 1, NO_RESIDUAL, {1, 1}, 0, &five},
+    {2, 9, 12, 5, 6, 3, 1, RESIDUAL, {1.5, 2}, 2, &five},
+    {4, 9, 12, 19, 6, 3, 1, RESIDUAL_IN_PLACE, {2, 0.75}, 2, &five},
+    {2, 7, 16, 16, 32, 3, 1, RESIDUAL_IN_PLACE, {1, 2}, 0, &five},
+    {1, 40, 33, 32, 64, 3, 1, RESIDUAL, {1.5, 1.5}, 1, &five},
+    {2, 11, 7, 8, 8, 3, 2, NO_RESIDUAL, {1.25, 1}, 1, &five},
+    {2, 12, 16, 32, 32, 3, 2, NO_RESIDUAL, {2, 1.5}, 0, &five},
+    {1, 9, 12, 40, 16, 3, 1, RESIDUAL, {2, 1.5}, 1, &seven},
+    {1, 12, 8, 16, 16, 3, 2, NO_RESIDUAL, {1, 1}, 0, &seven},
+    {1, 10, 9, 16, 16, 3, 1, NO_RESIDUAL, {1, 2}, 0, &nine},
+    {1, 1, 2, 3, 4, 3, 1, RESIDUAL, {1.5, 1}, 0, &seven},
+};
+
 static void test_oracle(vd_dtype dtype) {
     /* A rounding has an NMSE of at most eps^2. Float32: eps^2 = 3.6e-15, and up to 245 products are
      * summed one after the other, where the partial sums' roundings add to about a quarter of that
      * many. Bfloat16: eps^2 = 3.8e-6, at most three roundings: the enlarged input, what the
-     * convolution gave, the result. */
+     * convolution gave (or the sums that a dispersed kernel takes), the result. */
     const double bound = dtype == VD_F32 ? 2.2e-13 : 1.2e-5;
+    device probe;
     device one;
     device two;
+    device_open(&probe, VD_F32, 1);
+    const bool computes = vd_backend_has_dtype(probe.be, dtype);
+    device_close(&probe);
+    if (!computes) {
+        printf("SKIPPED: %s, which this machine does not compute\n", vd_dtype_name(dtype));
+        return;
+    }
     device_open(&one, dtype, 1);
     device_open(&two, dtype, 2);
-    if (vd_backend_has_dtype(one.be, dtype))
-        for (size_t i = 0; i < sizeof trials / sizeof trials[0]; i++)
-            test_trial(&one, &two, &trials[i], bound);
-    else
-        printf("SKIPPED: %s, which this machine does not compute\n", vd_dtype_name(dtype));
+    for (size_t i = 0; i < sizeof trials / sizeof trials[0]; i++)
+        test_trial(&one, &two, &trials[i], bound);
+    for (size_t i = 0; i < sizeof dispersed / sizeof dispersed[0]; i++)
+        test_trial(&one, &two, &dispersed[i], bound);
     device_close(&one);
     device_close(&two);
 }
@@ -379,10 +425,36 @@ static void test_nothing_left(void) {
     device_close(&d);
 }
 
+/* A matrix that no solver gives: mirrored, it is another. */
+static void test_crooked_map(void) {
+    double values[25 * 9] = {0};
+    vd_dispersion crooked = {3, 5, 3, 2, 0.05, values};
+    const trial t = {1, 4, 4, 2, 2, 3, 1, NO_RESIDUAL, {1, 1}, 0, &crooked};
+    float zeros[4 * 4 * 2] = {0};
+    device d;
+    device_open(&d, VD_F32, 1);
+    vd_conv_layer layer = {.in = 2, .out = 2, .kernel_h = 3, .kernel_w = 3};
+    const vd_weight_part part = {.tensor = VD_VIEW(zeros, VD_F32, 2, 2, 3, 3), .columns = 2};
+    const vd_tensor src = VD_VIEW(zeros, VD_F32, 1, 4, 4, 2);
+    vd_tensor dst = VD_VIEW(values, VD_F32, 1, 4, 4, 2);
+    CHECK_OK(vd_weight_create_conv(d.be, &part, VD_F32, &layer.w));
+    values[3] = 1;
+    CHECK_FAILS(pass(&d, &t, &layer, &dst, &src, NULL, NULL), VD_ERR_BACKEND, "mirror image");
+    vd_conv_layer_destroy(d.be, &layer);
+    device_close(&d);
+}
+
 int main(void) {
+    CHECK_OK(vd_dispersion_solve(&five));
+    CHECK_OK(vd_dispersion_solve(&seven));
+    CHECK_OK(vd_dispersion_solve(&nine));
+    test_crooked_map();
     test_golden();
     test_oracle(VD_F32);
     test_oracle(VD_BF16);
     test_nothing_left();
+    vd_dispersion_clear(&five);
+    vd_dispersion_clear(&seven);
+    vd_dispersion_clear(&nine);
     return CHECK_DONE();
 }

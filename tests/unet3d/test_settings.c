@@ -87,6 +87,42 @@ static void test_refusals(void) {
          "f.json: ndcfg_tau is 51 and the run has 50 steps"},
         {"{\"ndcfg_dilate\": {\"mid_block\": 2}}", "has no \"dilate\""},
         {"{\"dilate_tau\": 3, \"attention_scale\": {\"ratio\": 2}}", "has no \"dilate\""},
+        {"{\"dilate\": {\"mid_block\": 2}, \"disperse\": \"mid_block\"}",
+         "$.disperse: must be a list"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"disperse\": [2]}", "$.disperse[0]: a layer's name"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"disperse\": [\"mid_block\"]}",
+         "f.json: $: \"disperse\" needs \"R\""},
+        {"{\"dilate\": {\"mid_block\": 2}, \"R\": [3, 5, 3, 2]}", "$.R: must be [small, large"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"R\": [3, 5, 3, 2, \"x\"]}",
+         "$.R: must be [small, large"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"R\": [3, 5.5, 3, 2, 0.05]}", "$.R: must be [small"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"R\": [3, 4, 3, 2, 0.05]}",
+         "$.R: dispersion: small 3, large 4"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"R\": [3, 33, 3, 2, 0.05]}",
+         "$.R: dispersion: large 33"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"R\": [1, 3, 3, 2, 0.05]}",
+         "kernels are 3 wide, not 1"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"R\": [3, 7, 2, 1, 0]}",
+         "f.json: $.R: dispersion 3 -> 7, size 2, scale 1: the equations do not determine"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"dilate_tau\": 3, \"disperse\": [\"mid_block\"], "
+         "\"inflate_tau\": 4, \"R\": [3, 5, 3, 2, 0.05]}",
+         "\"inflate_tau\" is above \"dilate_tau\""},
+        {"{\"dilate\": {\"mid_block\": 2}, \"disperse\": [\"mid_blok\"], \"R\": [3, 5, 3, 2, "
+         "0.05]}",
+         "f.json: disperse: the model has no layer \"mid_blok\"; did you mean \"mid_block\"?"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"disperse\": [\"mid_block.temp_convs\"], "
+         "\"R\": [3, 5, 3, 2, 0.05]}",
+         "disperse: \"mid_block.temp_convs\" is temporal"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"disperse\": [\"mid_block\", "
+         "\"mid_block.resnets.0.conv1\"],"
+         " \"R\": [3, 5, 3, 2, 0.05]}",
+         "disperse: \"mid_block\" and \"mid_block.resnets.0.conv1\" both name"},
+        {"{\"dilate\": {\"mid_block.resnets.0.conv1\": 2}, \"disperse\": [\"mid_block\"], "
+         "\"R\": [3, 5, 3, 2, 0.05]}",
+         "names layer \"mid_block.resnets.0.conv2\", which is not in dilate; only re-dilated"},
+        {"{\"dilate\": {\"mid_block\": 2}, \"ndcfg_dilate\": {\"down_blocks.0\": 2}, \"disperse\": "
+         "[\"mid_block\"], \"R\": [3, 5, 3, 2, 0.05]}",
+         "names layer \"mid_block.resnets.0.conv1\", which is not in ndcfg_dilate"},
         {"{\"freeu\": 1}", "$.freeu"},
         {"{\"freeu\": {\"b1\": 1, \"b2\": 1, \"s1\": 1}}", "$.freeu: wants \"b1\""},
         {"{\"freeu\": {\"b1\": 1, \"b2\": 1, \"s1\": 1, \"s2\": -1, \"rule\": \"channels\"}}",
@@ -203,6 +239,39 @@ static void test_damping(void) {
     vd_method_plan_destroy(p);
 }
 
+/* Half of the factor, after the progressive rule, in both networks; an own window. */
+static void test_dispersion(void) {
+    vd_method_plan *p = NULL;
+    CHECK_OK(
+        plan("{\"dilate\": {\"down_blocks.0\": 2, \"mid_block\": [4, 3]}, \"dilate_tau\": 6,"
+             " \"progressive\": true, \"ndcfg_dilate\": {\"mid_block\": 3}, \"ndcfg_tau\": 5,"
+             " \"disperse\": [\"mid_block\"], \"inflate_tau\": 4, \"R\": [3, 5, 3, 2, \"0.05\"]}",
+             8, &p));
+    for (int step = 0; p != NULL && step < 8; step++) {
+        const vd_step_method *m = vd_method_plan_at(p, step);
+        const vd_step_method *damped = vd_method_plan_damped_at(p, step);
+        const double whole = step < 2 ? 4 : step == 2 ? 3 : 2, part = step < 4 ? 2 : 1;
+        CHECK(m->dispersion.taps == 5 && m->dispersion.values[12 * 9 + 4] == 1);
+        CHECK(!m->layers[0].dispersed && m->layers[6].dispersed == (step < 4));
+        CHECK_MSG(step >= 6 || m->layers[6].factor.h == whole / part, "step %d", step);
+        CHECK(damped == NULL || damped->layers[6].dispersed == (step < 4));
+        CHECK(step != 0 || (damped != NULL && damped->layers[6].factor.w == 1.5));
+    }
+    vd_method_plan_destroy(p);
+    /* The window alone, as ScaleCrafter's settings have it: no list, no effect. */
+    CHECK_OK(plan("{\"dilate\": {\"mid_block\": 2}, \"inflate_tau\": 3}", 8, &p));
+    CHECK(p != NULL && !vd_method_plan_at(p, 0)->layers[6].dispersed);
+    vd_method_plan_destroy(p);
+    /* And a list whose window is empty, as the published ones. */
+    CHECK_OK(
+        plan("{\"dilate\": {\"mid_block\": 2}, \"disperse\": [\"mid_block\"], \"inflate_tau\": 0,"
+             " \"R\": [3, 5, 3, 2, 0.05]}",
+             8, &p));
+    CHECK(p != NULL && vd_method_plan_count(p) == 1 &&
+          !vd_method_plan_at(p, 0)->layers[6].dispersed);
+    vd_method_plan_destroy(p);
+}
+
 static void test_file(void) {
     const char path[] = "settings-test.json";
     FILE *f = fopen(path, "w");
@@ -239,6 +308,12 @@ static void test_round_trip(void) {
         "{\"dilate\":{\"mid_block\":4},\"dilate_tau\":35,\"progressive\":true,"
         "\"ndcfg_dilate\":{\"mid_block\":[3,2]},\"ndcfg_tau\":30}",
         "{\"dilate\":{\"mid_block\":4},\"progressive\":false,\"ndcfg_tau\":3}",
+        "{\"dilate\":{\"mid_block\":4},\"dilate_tau\":35,\"progressive\":true,\"disperse\":[\"mid_"
+        "block\"],"
+        "\"inflate_tau\":20,\"R\":[3,7,4,3,0.05]}",
+        "{\"dilate\":{\"mid_block\":4},\"progressive\":false,\"disperse\":[\"mid_block.resnets.0\"]"
+        ","
+        "\"R\":[3,5,3,2,0.05]}",
         "{\"freeu\":{\"b1\":1.2,\"b2\":1.4,\"s1\":0.9,\"s2\":0.2,\"rule\":\"up_block_index\"}}",
         "{\"dilate\":{\"mid_block\":2},\"progressive\":false,\"freeu\":{\"b1\":1.2,\"b2\":1.4,"
         "\"s1\":0.9,\"s2\":0.2,\"rule\":\"channels\",\"c1\":1280,\"c2\":640},"
@@ -267,6 +342,7 @@ int main(void) {
     test_names();
     test_progressive();
     test_damping();
+    test_dispersion();
     test_file();
     return CHECK_DONE();
 }
