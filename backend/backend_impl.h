@@ -18,19 +18,24 @@ typedef struct vd_op_table {
     vd_status (*group_norm)(vd_exec *x, vd_tensor *dst, const vd_tensor *src1,
                             const vd_tensor *src2, const vd_weight *scale, const vd_weight *shift,
                             int groups, float eps, vd_activation act);
+    vd_status (*group_measure)(vd_exec *x, vd_group_stats *stats, const vd_tensor *src, int groups);
+    vd_status (*group_normalize)(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
+                                 const vd_group_stats *stats, const vd_weight *scale,
+                                 const vd_weight *shift, int groups, float eps, vd_activation act);
     vd_status (*layer_norm)(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
                             const vd_weight *scale, const vd_weight *shift, float eps);
     vd_status (*activate)(vd_exec *x, vd_tensor *dst, const vd_tensor *src, vd_activation act);
     vd_status (*resize_nearest)(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
     vd_status (*resize_bilinear)(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
     vd_status (*transpose)(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
+    vd_status (*paste)(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_paste_desc *desc);
     vd_status (*combine)(vd_exec *x, vd_tensor *dst, int terms, const double *coefficient,
                          const vd_tensor *const *src);
     vd_status (*scale_channels)(vd_exec *x, vd_tensor *t, int64_t channels, double factor);
     vd_status (*scale_low_frequencies)(vd_exec *x, vd_tensor *t, double factor);
 } vd_op_table;
 
-enum { VD_OP_COUNT = 12 };
+enum { VD_OP_COUNT = 15 };
 _Static_assert(sizeof(vd_op_table) == VD_OP_COUNT * sizeof(void (*)(void)),
                "an op was added: give it an entry in every backend and a case file in tests");
 

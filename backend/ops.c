@@ -253,6 +253,50 @@ vd_status vd_group_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src1, const
                   (long long)channels);
 }
 
+static bool groups_fit(const vd_tensor *t, int groups) {
+    return t->rank >= 2 && groups >= 1 && t->dim[t->rank - 1] % groups == 0;
+}
+
+vd_status vd_group_measure(vd_exec *x, vd_group_stats *stats, const vd_tensor *src, int groups) {
+    if (!is_activation(x, src) || !groups_fit(src, groups))
+        return bad_shapes("group_measure", src, src, "wants [n, ..., c] with c in equal groups");
+    double start = 0.0;
+    vd_status st = op_begin(x, &start);
+    if (st != VD_OK)
+        return st;
+    st = x->be->table->ops->group_measure(x, stats, src, groups);
+    if (st != VD_OK || !profiling(x))
+        return st;
+    op_work work = {.flop = 4.0 * (double)vd_tensor_elements(src), .bytes = bytes_of(src)};
+    return op_end(x, start, work, "group_measure/%d %lldx%lld", groups, (long long)src->dim[0],
+                  (long long)(vd_tensor_elements(src) / src->dim[0]));
+}
+
+vd_status vd_group_normalize(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
+                             const vd_group_stats *stats, const vd_weight *scale,
+                             const vd_weight *shift, int groups, float eps, vd_activation act) {
+    if (!is_activation(x, dst) || !is_activation(x, src) || !vd_tensor_same_shape(dst, src) ||
+        !groups_fit(src, groups) || (act != VD_ACT_NONE && act != VD_ACT_SILU))
+        return bad_shapes("group_normalize", dst, src, "wants two activations of one shape");
+    if (src->data == dst->data && !same_place(src, dst))
+        return bad_shapes("group_normalize", dst, src, "in place in another dtype");
+    const int64_t channels = dst->dim[dst->rank - 1];
+    if (scale == NULL || shift == NULL || !is_vector(scale, channels) ||
+        !is_vector(shift, channels))
+        return bad_shapes("group_normalize", dst, src, "scale or shift has another length");
+    double start = 0.0;
+    vd_status st = op_begin(x, &start);
+    if (st != VD_OK)
+        return st;
+    st = x->be->table->ops->group_normalize(x, dst, src, stats, scale, shift, groups, eps, act);
+    if (st != VD_OK || !profiling(x))
+        return st;
+    op_work work = {.flop = 4.0 * (double)vd_tensor_elements(dst),
+                    .bytes = bytes_of(dst) + bytes_of(src)};
+    return op_end(x, start, work, "group_normalize/%d %lldx%lld", groups, (long long)dst->dim[0],
+                  (long long)(vd_tensor_elements(dst) / dst->dim[0]));
+}
+
 vd_status vd_layer_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_weight *scale,
                         const vd_weight *shift, float eps) {
     if (!is_activation(x, dst) || !is_activation(x, src) || dst->rank < 1 ||
@@ -343,6 +387,31 @@ vd_status vd_transpose(vd_exec *x, vd_tensor *dst, const vd_tensor *src) {
     op_work work = {.bytes = bytes_of(dst) + bytes_of(src)};
     return op_end(x, start, work, "transpose %lldx%lldx%lld", (long long)dst->dim[0],
                   (long long)dst->dim[1], (long long)dst->dim[2]);
+}
+
+static bool inside(int64_t first, int64_t count, int64_t size) {
+    return first >= 0 && count > 0 && count <= size && first <= size - count;
+}
+
+vd_status vd_paste(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_paste_desc *d) {
+    if (!is_activation(x, dst) || !is_activation(x, src) || dst->dtype != VD_F32 ||
+        src->dtype != VD_F32 || dst->rank != 4 || src->rank != 4 || dst->dim[0] != src->dim[0] ||
+        dst->dim[3] != src->dim[3] || dst->data == src->data)
+        return bad_shapes("paste", dst, src, "wants two F32 [n, h, w, c]; only h and w may differ");
+    if (!inside(d->dst_y, d->rows, dst->dim[1]) || !inside(d->dst_x, d->columns, dst->dim[2]) ||
+        !inside(d->src_y, d->rows, src->dim[1]) || !inside(d->src_x, d->columns, src->dim[2]))
+        return bad_shapes("paste", dst, src, "the rectangle lies outside");
+    double start = 0.0;
+    vd_status st = op_begin(x, &start);
+    if (st != VD_OK)
+        return st;
+    st = x->be->table->ops->paste(x, dst, src, d);
+    if (st != VD_OK || !profiling(x))
+        return st;
+    const double values = (double)(dst->dim[0] * d->rows * d->columns * dst->dim[3]);
+    return op_end(x, start, (op_work){.flop = 3 * values, .bytes = 8 * values},
+                  "paste %lldx%lldx%lld", (long long)dst->dim[0], (long long)d->rows,
+                  (long long)d->columns);
 }
 
 vd_status vd_combine(vd_exec *x, vd_tensor *dst, int terms, const double *coefficient,

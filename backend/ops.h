@@ -83,6 +83,20 @@ vd_status vd_group_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src1, const
                         const vd_weight *scale, const vd_weight *shift, int groups, float eps,
                         vd_activation act);
 
+/* For a norm over an image that is at hand only piece by piece: what is known of a group of an
+ * item. */
+typedef struct vd_group_stats {
+    double mean, variance; /* biased */
+} vd_group_stats;
+
+/* stats: host memory, [n, groups], of src [n, ..., c]; there when the op returns. */
+vd_status vd_group_measure(vd_exec *x, vd_group_stats *stats, const vd_tensor *src, int groups);
+
+/* vd_group_norm with statistics that are given: host memory, [n, groups]. dst may be src. */
+vd_status vd_group_normalize(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
+                             const vd_group_stats *stats, const vd_weight *scale,
+                             const vd_weight *shift, int groups, float eps, vd_activation act);
+
 /* Over the last axis. src and dst may be the same. */
 vd_status vd_layer_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_weight *scale,
                         const vd_weight *shift, float eps);
@@ -100,6 +114,18 @@ vd_status vd_resize_bilinear(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
 /* dst[b, p, c] = src[b, c, p], converting dtype: planes to channels-last (p = frames * pixels).
  * With the roles of c and p swapped it is its own inverse. src, dst: exec dtype or F32. */
 vd_status vd_transpose(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
+
+/* A rectangle of src's pixels onto dst, both F32 [n, h, w, c]. With a fade along an axis of the
+ * rectangle's `e` rows or columns, pixel i becomes src * (1 - i / e) + dst * (i / e). */
+typedef enum vd_fade { VD_FADE_NONE, VD_FADE_DOWN, VD_FADE_ACROSS } vd_fade;
+
+typedef struct vd_paste_desc {
+    int64_t rows, columns;
+    int64_t dst_y, dst_x, src_y, src_x;
+    vd_fade fade;
+} vd_paste_desc;
+
+vd_status vd_paste(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_paste_desc *desc);
 
 /* dst[i] = sum over k of coefficient[k] * src[k][i], float32 in, float64 sum of at most 8 terms,
  * float32 out. dst may be one of the sources. */

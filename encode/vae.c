@@ -42,8 +42,7 @@ int64_t vd_vae_scale(const vd_vae_config *config) {
     return (int64_t)1 << (config->levels - 1);
 }
 
-/* A new tensor of src's pictures with another channel count. */
-static vd_status like(vd_exec *x, const vd_tensor *src, int64_t channels, vd_tensor *out) {
+vd_status vd_vae_like(vd_exec *x, const vd_tensor *src, int64_t channels, vd_tensor *out) {
     return VD_ALLOC(x, vd_exec_dtype(x), out, src->dim[0], src->dim[1], src->dim[2], channels);
 }
 
@@ -55,15 +54,15 @@ static void replace(vd_exec *x, vd_tensor *state, vd_tensor *next) {
 
 static vd_status norm_silu(vd_exec *x, const vd_norm_layer *n, const vd_tensor *src,
                            vd_tensor *dst) {
-    vd_status st = like(x, src, src->dim[3], dst);
+    vd_status st = vd_vae_like(x, src, src->dim[3], dst);
     if (st != VD_OK)
         return st;
     return vd_group_norm(x, dst, src, NULL, n->scale, n->shift, n->groups, n->eps, VD_ACT_SILU);
 }
 
-static vd_status conv3x3(vd_exec *x, const vd_conv_layer *c, const vd_tensor *src, vd_tensor *dst,
+vd_status vd_vae_conv3x3(vd_exec *x, const vd_conv_layer *c, const vd_tensor *src, vd_tensor *dst,
                          const vd_tensor *residual) {
-    vd_status st = dst->data ? VD_OK : like(x, src, c->out, dst);
+    vd_status st = dst->data ? VD_OK : vd_vae_like(x, src, c->out, dst);
     if (st != VD_OK)
         return st;
     return vd_conv2d(x, dst, src, c->w, c->bias, NULL, residual, &SAME_3X3);
@@ -73,53 +72,20 @@ vd_status vd_vae_resnet_forward(vd_exec *x, const vd_vae_resnet *r, vd_tensor *s
     vd_status st = VD_OK;
     vd_tensor a = {0}, b = {0}, shortcut = {0};
     VD_TRY(norm_silu(x, &r->norm1, state, &a));
-    VD_TRY(conv3x3(x, &r->conv1, &a, &b, NULL));
+    VD_TRY(vd_vae_conv3x3(x, &r->conv1, &a, &b, NULL));
     vd_exec_free(x, &a);
     VD_TRY(norm_silu(x, &r->norm2, &b, &a));
     vd_exec_free(x, &b);
     if (r->shortcut.w) {
-        VD_TRY(like(x, state, r->out, &shortcut));
+        VD_TRY(vd_vae_like(x, state, r->out, &shortcut));
         VD_TRY(vd_linear(x, &shortcut, state, r->shortcut.w, r->shortcut.bias, NULL, VD_ACT_NONE));
         replace(x, state, &shortcut);
     }
-    VD_TRY(conv3x3(x, &r->conv2, &a, state, state));
+    VD_TRY(vd_vae_conv3x3(x, &r->conv2, &a, state, state));
 done:
     vd_exec_free(x, &shortcut);
     vd_exec_free(x, &b);
     vd_exec_free(x, &a);
-    return st;
-}
-
-vd_status vd_vae_attention_forward(vd_exec *x, const vd_vae_attention *a, vd_tensor *state) {
-    vd_status st = VD_OK;
-    int64_t n = state->dim[0], tokens = state->dim[1] * state->dim[2], c = a->channels;
-    vd_tensor normed = {0}, qkv = {0};
-    VD_TRY(like(x, state, c, &normed));
-    VD_TRY(like(x, state, 3 * c, &qkv));
-    VD_TRY(vd_group_norm(x, &normed, state, NULL, a->norm.scale, a->norm.shift, a->norm.groups,
-                         a->norm.eps, VD_ACT_NONE));
-    VD_TRY(vd_linear(x, &qkv, &normed, a->qkv.w, a->qkv.bias, NULL, VD_ACT_NONE));
-    vd_attention_strides in = {tokens * 3 * c, 0, 3 * c};
-    vd_attention_desc desc = {
-        .outer = n,
-        .inner = 1,
-        .q_tokens = tokens,
-        .kv_tokens = tokens,
-        .heads = 1,
-        .head_dim = (int)c,
-        .scale = 1.0F / sqrtf((float)c),
-        .q = in,
-        .k = in,
-        .v = in,
-        .out = {tokens * c, 0, c},
-    };
-    size_t part = (size_t)c * vd_dtype_bytes(qkv.dtype);
-    const char *q = qkv.data;
-    VD_TRY(vd_attention(x, normed.data, q, q + part, q + 2 * part, &desc));
-    VD_TRY(vd_linear(x, state, &normed, a->out.w, a->out.bias, state, VD_ACT_NONE));
-done:
-    vd_exec_free(x, &qkv);
-    vd_exec_free(x, &normed);
     return st;
 }
 
@@ -128,20 +94,20 @@ static vd_status mid_block(const vd_vae *vae, vd_exec *x, const vd_vae_half *hal
     vd_status st = VD_OK;
     VD_TRY(vd_vae_resnet_forward(x, &half->mid[0], state));
     if (vae->config.mid_attention)
-        VD_TRY(vd_vae_attention_forward(x, &half->mid_attention, state));
+        VD_TRY(vd_vae_attention_forward(x, &half->mid_attention, state, NULL));
     VD_TRY(vd_vae_resnet_forward(x, &half->mid[1], state));
 done:
     return st;
 }
 
-static vd_status upsample(vd_exec *x, const vd_conv_layer *conv, vd_tensor *state) {
+vd_status vd_vae_upsample_forward(vd_exec *x, const vd_conv_layer *conv, vd_tensor *state) {
     vd_status st = VD_OK;
     vd_tensor large = {0}, next = {0};
     VD_TRY(VD_ALLOC(x, vd_exec_dtype(x), &large, state->dim[0], 2 * state->dim[1],
                     2 * state->dim[2], state->dim[3]));
     VD_TRY(vd_resize_nearest(x, &large, state));
     vd_exec_free(x, state);
-    VD_TRY(conv3x3(x, conv, &large, &next, NULL));
+    VD_TRY(vd_vae_conv3x3(x, conv, &large, &next, NULL));
     replace(x, state, &next);
 done:
     vd_exec_free(x, &next);
@@ -183,25 +149,30 @@ static vd_status output(vd_exec *x, const vd_vae_half *half, vd_tensor *state, v
     vd_tensor normed = {0};
     VD_TRY(norm_silu(x, &half->norm_out, state, &normed));
     vd_exec_free(x, state);
-    VD_TRY(conv3x3(x, &half->conv_out, &normed, dst, NULL));
+    VD_TRY(vd_vae_conv3x3(x, &half->conv_out, &normed, dst, NULL));
 done:
     vd_exec_free(x, &normed);
     return st;
+}
+
+vd_status vd_vae_unquantize(const vd_vae *vae, vd_exec *x, const vd_tensor *src, vd_tensor *out) {
+    const vd_linear_layer *quant = &vae->decoder.quant;
+    vd_status st = vd_vae_like(x, src, vae->config.latent_channels, out);
+    if (st != VD_OK)
+        return st;
+    return quant->w ? vd_linear(x, out, src, quant->w, quant->bias, NULL, VD_ACT_NONE)
+                    : vd_activate(x, out, src, VD_ACT_NONE);
 }
 
 vd_status vd_vae_decode(vd_vae *vae, vd_exec *x, vd_tensor *dst, const vd_tensor *src) {
     vd_status st = VD_OK;
     const vd_vae_half *half = &vae->decoder;
     vd_tensor latents = {0}, state = {0}, picture = {0};
-    VD_TRY(like(x, src, vae->config.latent_channels, &latents));
-    if (half->quant.w)
-        VD_TRY(vd_linear(x, &latents, src, half->quant.w, half->quant.bias, NULL, VD_ACT_NONE));
-    else
-        VD_TRY(vd_activate(x, &latents, src, VD_ACT_NONE));
-    VD_TRY(conv3x3(x, &half->conv_in, &latents, &state, NULL));
+    VD_TRY(vd_vae_unquantize(vae, x, src, &latents));
+    VD_TRY(vd_vae_conv3x3(x, &half->conv_in, &latents, &state, NULL));
     vd_exec_free(x, &latents);
     VD_TRY(mid_block(vae, x, half, &state));
-    VD_TRY(blocks(vae, x, half, &state, upsample));
+    VD_TRY(blocks(vae, x, half, &state, vd_vae_upsample_forward));
     VD_TRY(output(x, half, &state, &picture));
     VD_TRY(vd_activate(x, dst, &picture, VD_ACT_NONE));
 done:
@@ -215,9 +186,9 @@ vd_status vd_vae_encode(vd_vae *vae, vd_exec *x, vd_tensor *moments, const vd_te
     vd_status st = VD_OK;
     const vd_vae_half *half = &vae->encoder;
     vd_tensor picture = {0}, state = {0}, latents = {0};
-    VD_TRY(like(x, src, src->dim[3], &picture));
+    VD_TRY(vd_vae_like(x, src, src->dim[3], &picture));
     VD_TRY(vd_activate(x, &picture, src, VD_ACT_NONE));
-    VD_TRY(conv3x3(x, &half->conv_in, &picture, &state, NULL));
+    VD_TRY(vd_vae_conv3x3(x, &half->conv_in, &picture, &state, NULL));
     vd_exec_free(x, &picture);
     VD_TRY(blocks(vae, x, half, &state, downsample));
     VD_TRY(mid_block(vae, x, half, &state));
@@ -231,6 +202,27 @@ done:
     vd_exec_free(x, &state);
     vd_exec_free(x, &picture);
     return st;
+}
+
+vd_vae_tiling vd_vae_tiling_defaults(const vd_vae_config *config, vd_vae_mode mode) {
+    /* Rounded up to fours, so that strides are whole latents. */
+    const int64_t scale = vd_vae_scale(config), side = (config->sample_size_px / scale + 3) / 4 * 4;
+    const int64_t latents = side > 4 ? side : 4;
+    return (vd_vae_tiling){
+        .mode = mode, .tile_latents = latents, .tile_px = latents * scale, .overlap = 0.25};
+}
+
+vd_status vd_vae_decode_tiled(vd_vae *vae, vd_exec *x, vd_tensor *dst, const vd_tensor *src,
+                              const vd_vae_tiling *tiling) {
+    switch (tiling->mode) {
+    case VD_VAE_EXACT:
+        return vd_vae_decode_bands(vae, x, dst, src, tiling->memory_bytes);
+    case VD_VAE_TILES:
+    case VD_VAE_SYNC_TILES:
+        return vd_vae_decode_tiles(vae, x, dst, src, tiling);
+    default:
+        return vd_vae_decode(vae, x, dst, src);
+    }
 }
 
 void vd_vae_to_bytes(unsigned char *out, const float *value, size_t count) {

@@ -41,6 +41,34 @@ int64_t vd_vae_scale(const vd_vae_config *config);
  * already divided by scaling_factor. */
 vd_status vd_vae_decode(vd_vae *vae, vd_exec *x, vd_tensor *dst, const vd_tensor *src);
 
+/* Decoding in pieces. */
+typedef enum vd_vae_mode {
+    VD_VAE_WHOLE, /* vd_vae_decode */
+    /* Bands of rows, layer by layer, with the halo that each convolution reads and with the whole
+     * picture's statistics: equal to WHOLE but for rounding. What does not fit in memory_bytes is
+     * not kept but computed again. */
+    VD_VAE_EXACT,
+    VD_VAE_TILES,      /* diffusers' enable_tiling: each tile by itself, overlaps blended */
+    VD_VAE_SYNC_TILES, /* the same with ScaleCrafter's group norms, whose statistics are shared by
+                          all tiles; holds them all in memory at once */
+} vd_vae_mode;
+
+typedef struct vd_vae_tiling {
+    vd_vae_mode mode;
+    /* EXACT: what activations may take; where less is impossible, more is taken. */
+    size_t memory_bytes;
+    /* Tiles: their side, and what neighbours share of it, 0 to 1/2. */
+    int64_t tile_latents, tile_px;
+    double overlap;
+} vd_vae_tiling;
+
+/* Tiles of the autoencoder's training size that overlap by a quarter. */
+vd_vae_tiling vd_vae_tiling_defaults(const vd_vae_config *config, vd_vae_mode mode);
+
+/* vd_vae_decode in pieces. VD_ERR_INPUT: sizes of tiles that do not fit together. */
+vd_status vd_vae_decode_tiled(vd_vae *vae, vd_exec *x, vd_tensor *dst, const vd_tensor *src,
+                              const vd_vae_tiling *tiling);
+
 /* moments: F32 [n, h, w, 2 * latent_channels]: the mean, then the log variance, which the caller
  * clamps to [-30, 20]. src: F32 [n, H, W, 3]; h = H / s, rounded down level by level. */
 vd_status vd_vae_encode(vd_vae *vae, vd_exec *x, vd_tensor *moments, const vd_tensor *src);

@@ -136,8 +136,9 @@ static vd_status load_attention(const vd_loader *l, const vd_vae_config *c, cons
     a->channels = channels;
     VD_TRY(vd_load_norm(l, join(name[4], prefix, "group_norm"), channels, c->groups, NORM_EPS,
                         &a->norm));
-    VD_TRY(vd_load_fused_linear(l, (const char *const[]){name[0], name[1], name[2]}, 3, channels,
-                                channels, true, &a->qkv));
+    VD_TRY(vd_load_linear(l, name[0], channels, channels, true, &a->q));
+    VD_TRY(vd_load_fused_linear(l, (const char *const[]){name[1], name[2]}, 2, channels, channels,
+                                true, &a->kv));
     VD_TRY(vd_load_linear(l, name[3], channels, channels, true, &a->out));
 done:
     return st;
@@ -251,7 +252,8 @@ void vd_vae_half_destroy(vd_backend *be, vd_vae_half *half) {
     destroy_resnet(be, &half->mid[0]);
     destroy_resnet(be, &half->mid[1]);
     vd_norm_layer_destroy(be, &half->mid_attention.norm);
-    vd_linear_layer_destroy(be, &half->mid_attention.qkv);
+    vd_linear_layer_destroy(be, &half->mid_attention.q);
+    vd_linear_layer_destroy(be, &half->mid_attention.kv);
     vd_linear_layer_destroy(be, &half->mid_attention.out);
     vd_norm_layer_destroy(be, &half->norm_out);
     vd_linear_layer_destroy(be, &half->quant);

@@ -28,12 +28,17 @@ vd_status vd_cpu_attention(vd_exec *x, void *out, const void *q, const void *k, 
 vd_status vd_cpu_group_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src1,
                             const vd_tensor *src2, const vd_weight *scale, const vd_weight *shift,
                             int groups, float eps, vd_activation act);
+vd_status vd_cpu_group_measure(vd_exec *x, vd_group_stats *stats, const vd_tensor *src, int groups);
+vd_status vd_cpu_group_normalize(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
+                                 const vd_group_stats *stats, const vd_weight *scale,
+                                 const vd_weight *shift, int groups, float eps, vd_activation act);
 vd_status vd_cpu_layer_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
                             const vd_weight *scale, const vd_weight *shift, float eps);
 vd_status vd_cpu_activate(vd_exec *x, vd_tensor *dst, const vd_tensor *src, vd_activation act);
 vd_status vd_cpu_resize_nearest(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
 vd_status vd_cpu_resize_bilinear(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
 vd_status vd_cpu_transpose(vd_exec *x, vd_tensor *dst, const vd_tensor *src);
+vd_status vd_cpu_paste(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_paste_desc *desc);
 vd_status vd_cpu_combine(vd_exec *x, vd_tensor *dst, int terms, const double *coefficient,
                          const vd_tensor *const *src);
 vd_status vd_cpu_scale_channels(vd_exec *x, vd_tensor *t, int64_t channels, double factor);

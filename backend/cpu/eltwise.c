@@ -1,4 +1,6 @@
-/* Activations and conversions, scaled channels, transposition, linear combinations. */
+/* Activations and conversions, scaled channels, transposition, pasting, linear combinations. */
+#include <string.h>
+
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/dnnl_util.h"
 
@@ -136,6 +138,43 @@ vd_status vd_cpu_transpose(vd_exec *x, vd_tensor *dst, const vd_tensor *src) {
                         src->dim[0] * pieces(job.rows, TILE_ROWS) *
                             pieces(job.columns, TILE_COLUMNS),
                         transpose_tile, &job);
+    return VD_OK;
+}
+
+/* ---- paste ---------------------------------------------------------------------------------- */
+
+typedef struct paste_job {
+    const vd_paste_desc *d;
+    const vd_tensor *dst, *src;
+} paste_job;
+
+static int paste_row(void *user, int64_t task, int thread) {
+    const paste_job *job = user;
+    const vd_paste_desc *d = job->d;
+    (void)thread;
+    const int64_t item = task / d->rows, y = task % d->rows, channels = job->dst->dim[3];
+    const int64_t to = (item * job->dst->dim[1] + d->dst_y + y) * job->dst->dim[2] + d->dst_x;
+    const int64_t from = (item * job->src->dim[1] + d->src_y + y) * job->src->dim[2] + d->src_x;
+    float *dst = at(job->dst, to * channels);
+    const float *src = at(job->src, from * channels);
+    if (d->fade == VD_FADE_NONE) {
+        memcpy(dst, src, (size_t)(d->columns * channels) * sizeof *dst);
+        return 0;
+    }
+    const bool down = d->fade == VD_FADE_DOWN;
+    const float extent = (float)(down ? d->rows : d->columns);
+    for (int64_t i = 0; i < d->columns * channels; i++) {
+        const float part = (float)(down ? y : i / channels) / extent;
+        dst[i] = src[i] * (1 - part) + dst[i] * part;
+    }
+    return 0;
+}
+
+vd_status vd_cpu_paste(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
+                       const vd_paste_desc *desc) {
+    paste_job job = {desc, dst, src};
+    if (!x->dry)
+        vd_cpu_parallel(vd_cpu(x)->pool, dst->dim[0] * desc->rows, paste_row, &job);
     return VD_OK;
 }
 

@@ -38,9 +38,10 @@ typedef struct group_job {
     int64_t groups;
     double eps;
     vd_activation act;
-    moments *part;   /* [items, chunks, groups] */
-    float *table;    /* [items, 3, channels]: mean, scale, shift */
-    double *channel; /* [threads, 2, channels]: moments of one chunk */
+    const vd_group_stats *given; /* [items, groups], or NULL: measure */
+    moments *part;               /* [items, chunks, groups] */
+    float *table;                /* [items, 3, channels]: mean, scale, shift */
+    double *channel;             /* [threads, 2, channels]: moments of one chunk */
 } group_job;
 
 static int64_t chunk_rows(const group_job *job, int64_t chunk) {
@@ -75,7 +76,7 @@ static int measure_chunk(void *user, int64_t task, int thread) {
     return 0;
 }
 
-static moments join_chunks(const group_job *job, int64_t item, int64_t group) {
+static vd_group_stats join_chunks(const group_job *job, int64_t item, int64_t group) {
     const moments *part = job->part + item * job->chunks * job->groups + group;
     const int64_t channels = job->channels / job->groups;
     const double run = (double)channels;
@@ -87,7 +88,7 @@ static moments join_chunks(const group_job *job, int64_t item, int64_t group) {
         const double d = part[k * job->groups].mean - all.mean;
         all.squares += part[k * job->groups].squares + (double)chunk_rows(job, k) * run * d * d;
     }
-    return all;
+    return (vd_group_stats){all.mean, all.squares / ((double)job->rows * run)};
 }
 
 /* What is subtracted is float32, so that values near a mean far from zero lose nothing in it; what
@@ -99,9 +100,9 @@ static int make_table(void *user, int64_t item, int thread) {
     float *mean = job->table + item * 3 * job->channels;
     float *scale = mean + job->channels, *shift = scale + job->channels;
     for (int64_t g = 0; g < job->groups; g++) {
-        const moments m = join_chunks(job, item, g);
-        const double variance = m.squares / ((double)job->rows * (double)run);
-        const double factor = 1.0 / sqrt(variance + job->eps);
+        const vd_group_stats m =
+            job->given ? job->given[item * job->groups + g] : join_chunks(job, item, g);
+        const double factor = 1.0 / sqrt(m.variance + job->eps);
         for (int64_t c = g * run; c < (g + 1) * run; c++) {
             mean[c] = (float)m.mean;
             scale[c] = (float)((double)job->scale[c] * factor);
@@ -133,39 +134,96 @@ static int normalize_chunk(void *user, int64_t task, int thread) {
     return 0;
 }
 
+static group_job group_job_of(const vd_exec *x, const vd_tensor *src1, const vd_tensor *src2,
+                              int groups) {
+    const int last = src1->rank - 1;
+    group_job job = {.kernels = vd_cpu(x)->kernels,
+                     .src = {src1, src2},
+                     .items = src1->dim[0],
+                     .part_channels = {src1->dim[last], src2 == NULL ? 0 : src2->dim[last]},
+                     .groups = groups};
+    job.channels = job.part_channels[0] + job.part_channels[1];
+    job.rows = vd_tensor_elements(src1) / job.items / job.part_channels[0];
+    job.chunk_rows = rows_of_chunk(job.rows, job.channels);
+    job.chunks = (job.rows + job.chunk_rows - 1) / job.chunk_rows;
+    return job;
+}
+
+/* Scratch for the statistics (measures) and for the table (applies). */
+static vd_status take_scratch(vd_exec *x, group_job *job, bool measures, bool applies, void **out) {
+    const int64_t channels = job->channels;
+    size_t part = 0, table = 0, channel = 0;
+    if (measures) {
+        part = aligned((size_t)(job->items * job->chunks * job->groups) * sizeof(moments));
+        channel = 2 * (size_t)(x->be->threads * channels) * sizeof(double);
+    }
+    if (applies)
+        table = aligned((size_t)(job->items * 3 * channels) * sizeof(float));
+    vd_status st = vd_exec_scratch(x, part + table + channel, out);
+    if (st != VD_OK || x->dry)
+        return st;
+    job->part = *out;
+    job->table = (float *)(void *)((unsigned char *)*out + part);
+    job->channel = (double *)(void *)((unsigned char *)*out + part + table);
+    return VD_OK;
+}
+
 vd_status vd_cpu_group_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src1,
                             const vd_tensor *src2, const vd_weight *scale, const vd_weight *shift,
                             int groups, float eps, vd_activation act) {
-    const int last = dst->rank - 1;
-    group_job job = {.kernels = vd_cpu(x)->kernels,
-                     .src = {src1, src2},
-                     .dst = dst,
-                     .scale = vd_cpu_vector(scale),
-                     .shift = vd_cpu_vector(shift),
-                     .items = dst->dim[0],
-                     .channels = dst->dim[last],
-                     .part_channels = {src1->dim[last], src2 == NULL ? 0 : src2->dim[last]},
-                     .groups = groups,
-                     .eps = (double)eps,
-                     .act = act};
-    job.rows = vd_tensor_elements(dst) / job.items / job.channels;
-    job.chunk_rows = rows_of_chunk(job.rows, job.channels);
-    job.chunks = (job.rows + job.chunk_rows - 1) / job.chunk_rows;
-    const int64_t tasks = job.items * job.chunks;
-    const size_t part_bytes = aligned((size_t)(tasks * job.groups) * sizeof(moments));
-    const size_t table_bytes = aligned((size_t)(job.items * 3 * job.channels) * sizeof(float));
-    const size_t channel_bytes = 2 * (size_t)(x->be->threads * job.channels) * sizeof(double);
+    group_job job = group_job_of(x, src1, src2, groups);
+    job.dst = dst;
+    job.scale = vd_cpu_vector(scale);
+    job.shift = vd_cpu_vector(shift);
+    job.eps = (double)eps;
+    job.act = act;
     void *scratch;
-    vd_status st = vd_exec_scratch(x, part_bytes + table_bytes + channel_bytes, &scratch);
+    vd_status st = take_scratch(x, &job, true, true, &scratch);
     if (st != VD_OK)
         return st;
     if (!x->dry) {
-        job.part = scratch;
-        job.table = (float *)(void *)((unsigned char *)scratch + part_bytes);
-        job.channel = (double *)(void *)((unsigned char *)scratch + part_bytes + table_bytes);
-        vd_cpu_parallel(vd_cpu(x)->pool, tasks, measure_chunk, &job);
+        vd_cpu_pool *pool = vd_cpu(x)->pool;
+        vd_cpu_parallel(pool, job.items * job.chunks, measure_chunk, &job);
+        vd_cpu_parallel(pool, job.items, make_table, &job);
+        vd_cpu_parallel(pool, job.items * job.chunks, normalize_chunk, &job);
+    }
+    vd_exec_scratch_free(x, scratch);
+    return VD_OK;
+}
+
+vd_status vd_cpu_group_measure(vd_exec *x, vd_group_stats *stats, const vd_tensor *src,
+                               int groups) {
+    group_job job = group_job_of(x, src, NULL, groups);
+    void *scratch;
+    vd_status st = take_scratch(x, &job, true, false, &scratch);
+    if (st != VD_OK)
+        return st;
+    if (!x->dry) {
+        vd_cpu_parallel(vd_cpu(x)->pool, job.items * job.chunks, measure_chunk, &job);
+        for (int64_t i = 0; i < job.items * job.groups; i++)
+            stats[i] = join_chunks(&job, i / job.groups, i % job.groups);
+    }
+    vd_exec_scratch_free(x, scratch);
+    return VD_OK;
+}
+
+vd_status vd_cpu_group_normalize(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
+                                 const vd_group_stats *stats, const vd_weight *scale,
+                                 const vd_weight *shift, int groups, float eps, vd_activation act) {
+    group_job job = group_job_of(x, src, NULL, groups);
+    job.dst = dst;
+    job.scale = vd_cpu_vector(scale);
+    job.shift = vd_cpu_vector(shift);
+    job.eps = (double)eps;
+    job.act = act;
+    job.given = stats;
+    void *scratch;
+    vd_status st = take_scratch(x, &job, false, true, &scratch);
+    if (st != VD_OK)
+        return st;
+    if (!x->dry) {
         vd_cpu_parallel(vd_cpu(x)->pool, job.items, make_table, &job);
-        vd_cpu_parallel(vd_cpu(x)->pool, tasks, normalize_chunk, &job);
+        vd_cpu_parallel(vd_cpu(x)->pool, job.items * job.chunks, normalize_chunk, &job);
     }
     vd_exec_scratch_free(x, scratch);
     return VD_OK;

@@ -119,6 +119,54 @@ static void combine_line(void *user, const char *line) {
     free(expected);
 }
 
+static vd_status call_paste(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
+                            vd_weight *const *vector, const void *user) {
+    (void)vector;
+    return vd_paste(x, dst, &src[0], user);
+}
+
+/* A rectangle of src [2, 7, 9, 3] onto dst [2, 6, 8, 3] that holds other values. */
+static void test_paste(const op_devices *devices) {
+    enum { N = 2, H = 6, W = 8, SH = 7, SW = 9, C = 3 };
+    const vd_paste_desc each[] = {
+        {.rows = SH - 1, .columns = W, .src_y = 1},
+        {.rows = 3, .columns = 5, .dst_y = 2, .dst_x = 1, .src_y = 4, .src_x = 4},
+        {.rows = 3, .columns = 5, .dst_x = 3, .src_y = 1, .fade = VD_FADE_DOWN},
+        {.rows = 6, .columns = 4, .dst_x = 4, .src_x = 5, .fade = VD_FADE_ACROSS},
+    };
+    float *start = op_values((size_t)N * H * W * C, 1.0F, VD_F32, 1);
+    float *src = op_values((size_t)N * SH * SW * C, 1.0F, VD_F32, 2);
+    double expected[N * H * W * C];
+    for (size_t k = 0; k < sizeof each / sizeof each[0]; k++) {
+        const vd_paste_desc *d = &each[k];
+        for (int64_t i = 0; i < (int64_t)N * H * W * C; i++) {
+            const int64_t c = i % C, x = i / C % W - d->dst_x, y = i / C / W % H - d->dst_y;
+            const int64_t from = ((i / C / W / H * SH + d->src_y + y) * SW + d->src_x + x) * C + c;
+            expected[i] = (double)start[i];
+            if (x < 0 || x >= d->columns || y < 0 || y >= d->rows)
+                continue;
+            const double part = d->fade == VD_FADE_DOWN     ? (double)y / (double)d->rows
+                                : d->fade == VD_FADE_ACROSS ? (double)x / (double)d->columns
+                                                            : 0;
+            expected[i] = (double)src[from] * (1 - part) + (double)start[i] * part;
+        }
+        const op_trial trial = {.line = "paste",
+                                .dtype = VD_F32,
+                                .shape = VD_VIEW(NULL, VD_F32, N, H, W, C),
+                                .sources = 1,
+                                .src_shape = {VD_VIEW(NULL, VD_F32, N, SH, SW, C)},
+                                .src = {src},
+                                .start = start,
+                                .expected = expected,
+                                .terms = 2,
+                                .call = call_paste,
+                                .user = d};
+        CHECK(op_trial_run(devices, &trial) == 0);
+    }
+    free(start);
+    free(src);
+}
+
 /* NaN and infinity through every activation, into both dtypes. */
 static void test_nan(vd_backend *be, vd_dtype dtype) {
     enum { COUNT = 37 };
@@ -152,6 +200,7 @@ int main(void) {
     CHECK(op_cases("activate.txt", activate_line, &devices) > 0);
     CHECK(op_cases("transpose.txt", transpose_line, &devices) > 0);
     CHECK(op_cases("combine.txt", combine_line, &devices) > 0);
+    test_paste(&devices);
     for (int i = 0; i < devices.dtypes; i++)
         test_nan(devices.be[0], devices.dtype[i]);
     op_devices_close(&devices);
