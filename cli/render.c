@@ -8,6 +8,7 @@
 static const char *const BACKENDS[] = {"auto", "cpu", "cuda", NULL};
 static const char *const DTYPES[] = {"auto", "f32", "bf16", "f16", NULL};
 static const char *const METHODS[] = {"auto", "direct", NULL};
+static const char *const VAE_TILINGS[] = {"auto", "off", "exact", "plain", "sync", NULL};
 static const char *const PROGRESS[] = {"auto", "bar", "json", "none", NULL};
 
 void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTIONS]) {
@@ -45,6 +46,15 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
          "layers to re-dilate, JSON: {\"dilate\": {\"mid_block\": 2}, \"dilate_tau\": 30, "
          "\"progressive\": true}; overrides --method",
          NULL, NULL},
+        {"vae-tiling", 0, CLI_CHOICE, &a->vae_tiling, "MODE",
+         "how frames are decoded: off (whole), exact (the same in bands of bounded memory), plain "
+         "or "
+         "sync (blended tiles, as diffusers and ScaleCrafter have them), auto: exact where the "
+         "whole "
+         "decode would take more than --vae-memory (auto)",
+         VAE_TILINGS, NULL},
+        {"vae-memory", 0, CLI_DOUBLE, &a->vae_memory, "GB",
+         "activations of an exact decode; with less it computes more (4)", NULL, NULL},
         {"backend", 0, CLI_CHOICE, &a->backend, "NAME", "auto, cpu or cuda (auto)", BACKENDS, NULL},
         {"dtype", 0, CLI_CHOICE, &a->dtype, "TYPE", "auto, f32, bf16 or f16 (auto: the fastest)",
          DTYPES, NULL},
@@ -87,7 +97,9 @@ cli_render_args cli_render_defaults(void) {
                              .pix_fmt = "yuv420p",
                              .crf = 18,
                              .steps = 50,
-                             .guidance = 7.5};
+                             .guidance = 7.5,
+                             .vae_tiling = "auto",
+                             .vae_memory = 4};
 }
 
 static vd_status run(const cli_render_args *a, const vd_json *clip) {

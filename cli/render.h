@@ -11,8 +11,9 @@
 typedef struct cli_render_args {
     const char *model, *prompt, *negative_prompt, *scheduler, *backend, *dtype, *method;
     const char *codec, *pix_fmt, *save_latents, *latents, *progress, *output, *from, *settings;
+    const char *vae_tiling;
     int64_t width, height, frames, steps, threads;
-    double scale, fps, guidance, guidance_rescale, eta, crf;
+    double scale, fps, guidance, guidance_rescale, eta, crf, vae_memory;
     uint64_t seed;
     struct {
         bool width, height, scale, frames, fps;
@@ -23,7 +24,7 @@ typedef struct cli_render_args {
 
 /* ---- render.c: the options ------------------------------------------------------------------- */
 
-enum { CLI_RENDER_OPTIONS = 28 };
+enum { CLI_RENDER_OPTIONS = 30 };
 
 cli_render_args cli_render_defaults(void);
 

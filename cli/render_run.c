@@ -124,6 +124,8 @@ static vd_status fill_request(const cli_render_args *a, const vd_model *model,
     r->eta = a->eta;
     r->seed = a->seed;
     r->scheduler = a->scheduler;
+    r->vae_tiling = a->vae_tiling;
+    r->vae_memory_gb = a->vae_memory;
     return VD_OK;
 }
 

@@ -23,6 +23,7 @@ vd_render_request vd_render_defaults(const vd_model *model) {
         .fps = info->fps,
         .steps = 50,
         .guidance = 7.5,
+        .vae_memory_gb = 4,
     };
 }
 
@@ -68,6 +69,15 @@ static vd_status check_text(const char *name, const char *text) {
     if (text && !vd_utf8_valid(text, strlen(text)))
         return vd_fail(VD_ERR_USAGE, "the %s is not valid UTF-8", name);
     return VD_OK;
+}
+
+static vd_status check_tiling(const char *name) {
+    static const char *const known[] = {"auto", "off", "exact", "plain", "sync"};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (!name || strcmp(name, known[i]) == 0)
+            return VD_OK;
+    return vd_fail(VD_ERR_USAGE, "vae-tiling \"%s\": must be auto, off, exact, plain or sync",
+                   name);
 }
 
 static vd_status check_settings(const vd_model *model, const vd_render_request *r) {
@@ -134,6 +144,8 @@ vd_status vd_request_check(const vd_model *model, const vd_render_request *r,
     CHECK("steps", steps);
     vd_status eta = check_number("eta", r->eta, 0, 1);
     CHECK("eta", eta);
+    CHECK("vae-memory", check_number("vae-memory", r->vae_memory_gb, 0.001, 1e6));
+    CHECK("vae-tiling", check_tiling(r->vae_tiling));
     if (r->settings && steps == VD_OK)
         CHECK("settings", check_settings(model, r));
     if (!r->scheduler_config && steps == VD_OK && eta == VD_OK)
@@ -196,6 +208,9 @@ vd_status vd_request_describe(vd_model *model, const vd_render_request *r, const
         vd_json_put_string(w, "scheduler", r->scheduler);
     if (r->settings)
         vd_settings_put(w, "settings", r->settings);
+    if (r->vae_tiling && strcmp(r->vae_tiling, "auto") != 0)
+        vd_json_put_string(w, "vae-tiling", r->vae_tiling);
+    vd_json_put_double(w, "vae-memory", r->vae_memory_gb);
     if (o->codec)
         vd_json_put_string(w, "codec", o->codec);
     if (o->pix_fmt)

@@ -1,11 +1,13 @@
 /* Latents -> frames, one at a time. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/ops.h"
 #include "video/stage.h"
 
 typedef struct decoder {
     vd_exec *x;
+    vd_vae_tiling tiling;
     void *latents_memory, *picture_memory;
     vd_tensor planes, latents; /* device: [1, C, F*h*w] and, channels-last, [F*h*w, C] */
     vd_tensor picture;         /* device: [1, H, W, 3] */
@@ -30,7 +32,7 @@ static vd_status decode_frame(const vd_render_job *j, decoder *d, int64_t index)
     int64_t c = j->m->info.latent_channels;
     float *first = (float *)d->latents.data + index * j->pixels * c;
     vd_tensor frame = VD_VIEW(first, VD_F32, 1, j->h, j->w, c);
-    return vd_vae_decode(j->m->vae, d->x, &d->picture, &frame);
+    return vd_vae_decode_tiled(j->m->vae, d->x, &d->picture, &frame, &d->tiling);
 }
 
 static vd_status decoder_memory(const vd_render_job *j, decoder *d) {
@@ -54,6 +56,37 @@ done:
     return st;
 }
 
+/* The dry pass, in the mode that the request asks for. "auto" looks at what the whole decode would
+ * take, never at what the machine has: the same seed gives the same frames everywhere. */
+static vd_status plan_decode(const vd_render_job *j, decoder *d) {
+    static const struct {
+        const char *name;
+        vd_vae_mode mode;
+    } known[] = {{"off", VD_VAE_WHOLE},
+                 {"exact", VD_VAE_EXACT},
+                 {"plain", VD_VAE_TILES},
+                 {"sync", VD_VAE_SYNC_TILES}};
+    vd_status st = VD_OK;
+    const size_t most = (size_t)(j->r->vae_memory_gb * 1e9);
+    const char *name = j->r->vae_tiling ? j->r->vae_tiling : "auto";
+    vd_vae_mode mode = VD_VAE_WHOLE;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strcmp(name, known[i].name) == 0)
+            mode = known[i].mode;
+    d->tiling = vd_vae_tiling_defaults(&j->m->vae_config, mode);
+    d->tiling.memory_bytes = most;
+    VD_TRY(prepare_latents(j, d));
+    VD_TRY(decode_frame(j, d, 0));
+    if (strcmp(name, "auto") == 0 && vd_exec_peak_bytes(d->x) > most) {
+        vd_exec_reset(d->x);
+        d->tiling.mode = VD_VAE_EXACT;
+        VD_TRY(prepare_latents(j, d));
+        VD_TRY(decode_frame(j, d, 0));
+    }
+done:
+    return st;
+}
+
 vd_status vd_stage_decode(vd_render_job *j) {
     vd_status st = VD_OK;
     decoder d = {0};
@@ -62,8 +95,7 @@ vd_status vd_stage_decode(vd_render_job *j) {
     VD_TRY(vd_model_need_vae(j->m));
     VD_TRY(vd_stage_exec(j, j->m->dtype, &d.x));
     VD_TRY(decoder_memory(j, &d));
-    VD_TRY(prepare_latents(j, &d));
-    VD_TRY(decode_frame(j, &d, 0));
+    VD_TRY(plan_decode(j, &d));
     VD_TRY(vd_exec_commit(d.x));
     VD_TRY(prepare_latents(j, &d));
     for (int64_t f = 0; f < j->r->frames; f++) {

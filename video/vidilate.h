@@ -88,6 +88,12 @@ typedef struct vd_render_request {
     /* Which layers to re-dilate, and when (unet3d/settings.h); borrowed; NULL: the plain network.
      */
     const struct vd_settings *settings;
+    /* How frames are decoded: "off": whole; "exact": in bands that equal it but for rounding, in
+     * about vae_memory_gb of activations; "auto" (NULL): exact where the whole decode would take
+     * more than that; "plain", "sync": overlapping tiles as diffusers and ScaleCrafter have them.
+     */
+    const char *vae_tiling;
+    double vae_memory_gb; /* 10^9 bytes, above 0; vd_render_defaults has 4 */
     /* Start from these instead of noise, before init_noise_sigma: [1, C, frames, h, w]; or NULL. */
     const float *latents;
     /* Noise of the stochastic schedulers' steps instead of the generator's:
