@@ -72,7 +72,7 @@ static vd_status read_vector(const forward_case *c, norm_run *r, const char *nam
 
 static vd_status read_tiles(const forward_case *c, norm_run *r) {
     vd_status st = VD_OK;
-    char name[16];
+    char name[32];
     float *values = NULL;
     vd_tensor t;
     for (; r->count < MAX_TILES; r->count++) {
@@ -120,7 +120,7 @@ static vd_status sync_norm(forward_case *c) {
     vd_dtype dtype;
     int64_t groups = 0;
     double eps = 0;
-    char name[16];
+    char name[32];
     VD_TRY(vd_json_int(c->doc, c->settings, "groups", 1, 65536, 32, &groups));
     VD_TRY(vd_json_double(c->doc, c->settings, "eps", 0, 1, 1e-6, &eps));
     VD_TRY(forward_open(c, &r.be, &r.x, &dtype));
