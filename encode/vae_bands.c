@@ -80,7 +80,12 @@ static vd_status normalize(const decoding *d, const vd_norm_layer *n, const vd_g
 static vd_status convolve(const decoding *d, const vd_conv_layer *c, vd_tensor *dst, vd_rows out,
                           const vd_tensor *src, int64_t at, int64_t h, const vd_tensor *residual) {
     const vd_tensor read = rows_of(src, at, clamp((vd_rows){out.first - 1, out.end + 1}, h));
-    const vd_conv2d_desc desc = {1, 1, out.first == 0, 1, 1, 1, VD_ACT_NONE};
+    const vd_conv2d_desc desc = {.stride_h = 1,
+                                 .stride_w = 1,
+                                 .pad_top = out.first == 0,
+                                 .pad_left = 1,
+                                 .dilation_h = 1,
+                                 .dilation_w = 1};
     vd_status st = VD_OK;
     if (!dst->data)
         st = VD_ALLOC(d->x, vd_exec_dtype(d->x), dst, 1, out.end - out.first, src->dim[2], c->out);

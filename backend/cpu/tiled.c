@@ -371,7 +371,8 @@ static void describe(tiled_job *job, const vd_cpu_tiled *p) {
         memcpy(job->dst_dim, p->dst->dim, sizeof job->dst_dim);
     } else {
         const int64_t rows = vd_tensor_elements(p->src) / w->in;
-        job->conv = (vd_conv2d_desc){1, 1, 0, 0, 1, 1, p->act};
+        job->conv = (vd_conv2d_desc){
+            .stride_h = 1, .stride_w = 1, .dilation_h = 1, .dilation_w = 1, .act = p->act};
         job->src_dim[0] = job->src_dim[1] = job->dst_dim[0] = job->dst_dim[1] = 1;
         job->src_dim[2] = job->dst_dim[2] = rows;
         job->src_dim[3] = w->in;
