@@ -6,7 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OWN_OPTIONS = 7, ALL_OPTIONS = OWN_OPTIONS + CLI_RENDER_OPTIONS };
+#include "core/text.h"
+
+enum { OWN_OPTIONS = 10, ALL_OPTIONS = OWN_OPTIONS + CLI_RENDER_OPTIONS };
 
 static const char *const PROGRESS[] = {"auto", "bar", "json", "none", NULL};
 
@@ -23,6 +25,13 @@ static size_t fill_options(cli_batch_state *b, cli_option options[ALL_OPTIONS]) 
         {"jobs-list", 0, CLI_FLAG, &b->jobs_list, NULL, "print the jobs' names", NULL, NULL},
         {"dry-run", 0, CLI_FLAG, &b->dry_run, NULL, "check everything, render nothing", NULL, NULL},
         {"force", 0, CLI_FLAG, &b->force, NULL, "render finished jobs again", NULL, NULL},
+        {"keep-latents", 0, CLI_FLAG, &b->keep_latents, NULL,
+         "keep each clip's final latents, NAME.latents.safetensors", NULL, NULL},
+        {"re-encode", 0, CLI_FLAG, &b->re_encode, NULL,
+         "make the clips again from kept latents, with another --crf, say", NULL, NULL},
+        {"stale", 0, CLI_DOUBLE, &b->stale_s, "S",
+         "seconds after which a job is taken over whose process on another host is silent (90)",
+         NULL, NULL},
         {"progress", 0, CLI_CHOICE, &b->progress, "MODE",
          "auto, bar, json or none, on stderr (auto: a bar on a terminal)", PROGRESS, NULL},
     };
@@ -63,6 +72,8 @@ static vd_status check_args(const cli_batch_state *b) {
         return vd_fail(VD_ERR_USAGE, "batch: give a job file, or --from PICKS");
     if (!b->dir && !b->jobs_list)
         return vd_fail(VD_ERR_USAGE, "batch: no folder for the clips; give --out DIR");
+    if (!(b->stale_s >= 0.1 && b->stale_s <= 86400))
+        return vd_fail(VD_ERR_USAGE, "batch: --stale %g: must be from 0.1 to 86400", b->stale_s);
     return check_overrides(b);
 }
 
@@ -72,13 +83,31 @@ static void list_names(const cli_batch_state *b) {
             puts(b->jobs.list[i].name);
 }
 
+/* Where the jobs keep their latents, or take them from. */
+static vd_status place_latents(cli_batch_state *b) {
+    for (size_t i = 0; i < b->jobs.count && (b->keep_latents || b->re_encode); i++) {
+        cli_job *job = &b->jobs.list[i];
+        job->latents = vd_format("%s/%s.latents.safetensors", b->dir, job->name);
+        if (!job->latents)
+            return vd_fail(VD_ERR_MEMORY, "no memory for a path");
+        job->args.re_encode = b->re_encode;
+        if (b->re_encode)
+            job->args.latents = job->latents;
+        else
+            job->args.save_latents = job->latents;
+    }
+    return VD_OK;
+}
+
 static vd_status run(cli_batch_state *b) {
     vd_status st = VD_OK;
     const char *path = b->file ? b->file : b->picks;
     cli_jobs_read(path, b->picks != NULL, b->dir ? b->dir : ".", &b->overrides, &b->jobs,
                   &b->problems);
-    if (!b->jobs_list)
+    if (!b->jobs_list) {
+        VD_TRY(place_latents(b));
         cli_batch_check(b);
+    }
     VD_TRY(cli_problems_report(&b->problems, path));
     if (b->jobs_list)
         list_names(b);
@@ -99,7 +128,7 @@ static void free_batch(cli_batch_state *b) {
 int cli_batch(int argc, char **argv) {
     vd_status st = VD_OK;
     bool done_early = false;
-    cli_batch_state b = {.progress = "auto"};
+    cli_batch_state b = {.progress = "auto", .stale_s = 90};
     cli_option options[ALL_OPTIONS];
     cli_command command = {
         .name = "batch",

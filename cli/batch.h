@@ -16,7 +16,8 @@ typedef struct cli_batch_model {
 typedef struct cli_batch_state {
     /* options */
     const char *file, *picks, *dir, *shard_text, *progress;
-    bool jobs_list, dry_run, force;
+    bool jobs_list, dry_run, force, keep_latents, re_encode;
+    double stale_s; /* after which a claim that is not touched is dead */
     cli_overrides overrides;
     /* what they lead to */
     cli_shard shard;

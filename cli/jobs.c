@@ -268,6 +268,7 @@ void cli_jobs_free(cli_jobs *jobs) {
         cli_job *job = &jobs->list[i];
         free(job->name);
         free(job->output);
+        free(job->latents);
         cli_command_free(&job->command);
         vd_json_destroy(job->clip);
     }

@@ -29,7 +29,8 @@ typedef struct cli_overrides {
 
 typedef struct cli_job {
     char *name;
-    char *output; /* DIR/NAME.mp4, or DIR/NAME-%04d.png */
+    char *latents; /* where the final latents are kept; NULL: nowhere */
+    char *output;  /* DIR/NAME.mp4, or DIR/NAME-%04d.png */
     cli_render_args args;
     size_t model;        /* of the batch; set by its checks */
     cli_command command; /* owns the texts of @FILE; its options are gone */

@@ -56,7 +56,8 @@ void cli_progress_show(cli_progress *p, const vd_progress *now) {
     if (p->style == CLI_PROGRESS_NONE)
         return;
     double elapsed_s = time_s - p->stage_start_s;
-    double each_s = now->done > 0 ? elapsed_s / (double)now->done : 0;
+    int64_t here = now->done - now->before;
+    double each_s = here > 0 ? elapsed_s / (double)here : 0;
     double eta_s = each_s * (double)(now->total - now->done);
     if (p->style == CLI_PROGRESS_BAR)
         show_bar(p, now, each_s, eta_s);

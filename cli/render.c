@@ -1,6 +1,7 @@
 /* The command: its options, and what happens in which order. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/render.h"
 #include "video/scheduler.h"
@@ -69,6 +70,14 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
          "write the final latents as safetensors", NULL, NULL},
         {"from", 0, CLI_TEXT, &a->from, "CLIP",
          "take the settings out of a rendered file; other options override them", NULL, NULL},
+        {"save-every", 0, CLI_INT, &a->save_every, "N",
+         "steps between savings of the state that a killed render goes on from (every 10 s)", NULL,
+         NULL},
+        {"decode-only", 0, CLI_FLAG, &a->decode_only, NULL,
+         "--latents are final, as --save-latents wrote them: only decode them", NULL, NULL},
+        {"re-encode", 0, CLI_FLAG, &a->re_encode, NULL,
+         "replace the output by one from --latents, with its own settings but for those given",
+         NULL, NULL},
         {"force", 0, CLI_FLAG, &a->force, NULL, "render again, and replace, what is there already",
          NULL, NULL},
         {"progress", 0, CLI_CHOICE, &a->progress, "MODE",
@@ -80,6 +89,9 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
 vd_status cli_render_check_args(const cli_render_args *a) {
     if (!a->output)
         return vd_fail(VD_ERR_USAGE, "render: no output; give -o FILE");
+    if ((a->decode_only || a->re_encode) && !a->latents)
+        return vd_fail(VD_ERR_USAGE, "render: --%s wants --latents FILE, what --save-latents wrote",
+                       a->re_encode ? "re-encode" : "decode-only");
     if (a->has.scale && (a->has.width || a->has.height))
         return vd_fail(VD_ERR_USAGE, "render: give --scale or --width and --height, not both");
     if (a->threads < 0 || a->threads > 1024)
@@ -115,15 +127,18 @@ static vd_status run(const cli_render_args *a, const vd_json *clip) {
     VD_TRY(vd_render_check(model, r));
     VD_TRY(vd_output_check(&work.output, r));
     VD_TRY(cli_render_read(a, model, &work));
-    if (!a->force)
+    if (!a->force && !a->re_encode)
         VD_TRY(vd_output_finished(model, r, &work.output, &finished));
+    cli_render_sweep(&work, false);
     if (finished) {
+        cli_render_drop_state(&work);
         printf("%s: finished already, with these settings (--force renders it again)\n", a->output);
         goto done;
     }
     if (clip)
         VD_TRY(cli_replay_compare(a, model, clip));
     VD_TRY(cli_render_run(a, model, &work, NULL, digest));
+    cli_render_drop_state(&work);
     size_t name_length = strlen(a->output);
     if (a->output[name_length - 1] == ':')
         name_length--;
@@ -132,6 +147,8 @@ static vd_status run(const cli_render_args *a, const vd_json *clip) {
            (long long)r->frames, r->fps, (unsigned long long)r->seed, cli_now_s() - start_s,
            (long long)(cli_peak_bytes() / 1000000), digest);
 done:
+    if (st == VD_ERR_INTERRUPTED && work.state && access(work.state, F_OK) == 0)
+        st = vd_fail(st, "interrupted; the same command goes on from %s", work.state);
     cli_render_work_free(&work);
     vd_model_close(model);
     return st;
@@ -153,6 +170,8 @@ int cli_render(int argc, char **argv) {
     VD_TRY(cli_parse(&command, argc, argv, &done_early));
     if (done_early)
         goto done;
+    if (a.re_encode && a.latents && a.output && !a.from)
+        a.from = a.output;
     if (a.from) {
         VD_TRY(cli_replay_apply(&command, &a, &clip));
         /* Again, so that what is on the command line wins. */

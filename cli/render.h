@@ -12,19 +12,21 @@ typedef struct cli_render_args {
     const char *model, *prompt, *negative_prompt, *scheduler, *backend, *dtype, *method;
     const char *codec, *pix_fmt, *save_latents, *latents, *progress, *output, *from, *settings;
     const char *vae_tiling;
-    int64_t width, height, frames, steps, threads;
+    int64_t width, height, frames, steps, threads, save_every;
     double scale, fps, guidance, guidance_rescale, eta, crf, vae_memory;
     uint64_t seed;
     struct {
         bool width, height, scale, frames, fps;
     } has;
     bool force;          /* also what is finished */
+    bool decode_only;    /* latents are final */
+    bool re_encode;      /* the output, from its own settings and final latents */
     bool size_from_clip; /* width and height came with --from: --scale replaces them */
 } cli_render_args;
 
 /* ---- render.c: the options ------------------------------------------------------------------- */
 
-enum { CLI_RENDER_OPTIONS = 30 };
+enum { CLI_RENDER_OPTIONS = 33 };
 
 cli_render_args cli_render_defaults(void);
 
@@ -56,6 +58,8 @@ typedef struct cli_render_work {
     vd_output output;
     struct vd_settings *settings;
     float *latents;
+    const char *saved_latents; /* the file that the render writes them to; borrowed; or NULL */
+    char *state;               /* where the request keeps its state; NULL: nowhere */
 } cli_render_work;
 
 /* The model that the options name. */
@@ -70,11 +74,22 @@ vd_status cli_render_fill(const cli_render_args *a, const vd_json *clip, const v
 vd_status cli_render_read(const cli_render_args *a, const vd_model *model, cli_render_work *work);
 void cli_render_work_free(cli_render_work *work);
 
+/* ".NAME.state" beside the output's (first) file; NULL for hash: and null:. */
+vd_status cli_render_state_path(const char *output, char **out);
+
+/* Removes the state, when the frames are safe. */
+void cli_render_drop_state(const cli_render_work *work);
+
+/* Removes what killed processes left half-written beside the output: of processes of this machine
+ * that are no more, or with `all`, of any. */
+void cli_render_sweep(const cli_render_work *work, bool all);
+
 /* Who shows how a render goes on. */
 typedef struct cli_render_watch {
     void *user;
     void (*progress)(void *user, const vd_progress *progress);
     void (*warning)(void *user, const char *message);
+    bool (*stop)(void *user); /* another reason to stop than a signal; or NULL */
 } cli_render_watch;
 
 /* Renders; `digest` gets the frames' SHA-256. watch NULL: shows it as a->progress says. */

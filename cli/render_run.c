@@ -49,29 +49,35 @@ typedef struct watcher {
     const char *save_path; /* NULL: latents are not kept */
     const vd_model_info *info;
     const vd_render_request *request;
-    float *latents; /* after the last step so far */
 } watcher;
 
-static vd_status save_latents(const watcher *w) {
+static vd_status on_latents(void *user, const float *latents, size_t count) {
+    const watcher *w = user;
     const char *name = "latents";
     const vd_render_request *r = w->request;
     int64_t scale = w->info->latent_scale;
-    vd_tensor t = VD_VIEW(w->latents, VD_F32, 1, w->info->latent_channels, r->frames,
+    (void)count;
+    vd_tensor t = VD_VIEW(NULL, VD_F32, 1, w->info->latent_channels, r->frames,
                           r->height_px / scale, r->width_px / scale);
+    /* A tensor's data is not const, but the writer only reads it. */
+    memcpy(&t.data, &latents, sizeof t.data);
     return vd_safetensors_write(w->save_path, &name, &t, 1, NULL);
 }
 
 static vd_status on_progress(void *user, const vd_progress *p) {
-    watcher *w = user;
+    const watcher *w = user;
     w->watch->progress(w->watch->user, p);
-    /* Before the decoding, which must not lose them. */
-    bool denoised = p->stage == VD_STAGE_DECODE && p->done == 0;
-    return denoised && w->latents ? save_latents(w) : VD_OK;
+    return VD_OK;
 }
 
 static void on_warning(void *user, const char *message) {
     const watcher *w = user;
     w->watch->warning(w->watch->user, message);
+}
+
+static bool should_stop(void *user) {
+    const watcher *w = user;
+    return cli_interrupted(NULL) || (w->watch->stop && w->watch->stop(w->watch->user));
 }
 
 static void show_progress(void *user, const vd_progress *p) {
@@ -81,19 +87,6 @@ static void show_progress(void *user, const vd_progress *p) {
 static void show_warning(void *user, const char *message) {
     cli_progress_end(user);
     fprintf(stderr, "vidilate: warning: %s\n", message);
-}
-
-static vd_status on_step(void *user, int64_t step, const float *latents, const float *prediction,
-                         size_t count) {
-    watcher *w = user;
-    (void)step;
-    (void)prediction;
-    if (!w->latents)
-        w->latents = malloc(count * sizeof *latents);
-    if (!w->latents)
-        return vd_fail(VD_ERR_MEMORY, "no memory for the latents to save");
-    memcpy(w->latents, latents, count * sizeof *latents);
-    return VD_OK;
 }
 
 static vd_status fill_request(const cli_render_args *a, const vd_model *model,
@@ -165,6 +158,11 @@ vd_status cli_render_fill(const cli_render_args *a, const vd_json *clip, const v
     VD_TRY(read_settings(a, clip, &out->settings));
     VD_TRY(fill_request(a, model, &out->request));
     out->request.settings = out->settings;
+    out->saved_latents = a->save_latents;
+    out->request.save_every = a->save_every;
+    if (!a->decode_only && !a->re_encode)
+        VD_TRY(cli_render_state_path(a->output, &out->state));
+    out->request.state_path = out->state;
 done:
     return st;
 }
@@ -173,7 +171,10 @@ vd_status cli_render_read(const cli_render_args *a, const vd_model *model, cli_r
     vd_status st = VD_OK;
     if (a->latents) {
         VD_TRY(read_latents(a->latents, vd_model_get_info(model), &work->request, &work->latents));
-        work->request.latents = work->latents;
+        if (a->decode_only || a->re_encode)
+            work->request.final_latents = work->latents;
+        else
+            work->request.latents = work->latents;
     }
 done:
     return st;
@@ -182,26 +183,25 @@ done:
 void cli_render_work_free(cli_render_work *work) {
     vd_settings_destroy(work->settings);
     free(work->latents);
+    free(work->state);
     memset(work, 0, sizeof *work);
 }
 
 vd_status cli_render_run(const cli_render_args *a, vd_model *model, const cli_render_work *work,
                          const cli_render_watch *watch, char digest[VD_SHA256_HEX_BYTES]) {
     cli_progress own = {0};
-    const cli_render_watch own_watch = {&own, show_progress, show_warning};
+    const cli_render_watch own_watch = {&own, show_progress, show_warning, NULL};
     watcher w = {.watch = watch ? watch : &own_watch,
-
                  .save_path = a->save_latents,
                  .info = vd_model_get_info(model),
                  .request = &work->request};
     vd_render_events events = {.user = &w,
-                               .should_stop = cli_interrupted,
+                               .should_stop = should_stop,
                                .progress = on_progress,
                                .warning = on_warning,
-                               .step = a->save_latents ? on_step : NULL};
+                               .latents = a->save_latents ? on_latents : NULL};
     cli_progress_init(&own, a->progress);
     vd_status st = vd_render_to_file(model, &work->request, &work->output, &events, digest);
     cli_progress_end(&own);
-    free(w.latents);
     return st;
 }

@@ -99,6 +99,21 @@ vd_status vd_png_frame_name(const char *path, int64_t number, char **out) {
     return st;
 }
 
+bool vd_png_is_frame(const char *path, const char *name) {
+    name_pattern pattern = {0};
+    bool is = false;
+    if (parse_pattern(path, &pattern) == VD_OK) {
+        const char *slash = strrchr(pattern.before, '/');
+        const char *before = slash != NULL ? slash + 1 : pattern.before;
+        size_t n = strlen(before), digits = 0;
+        if (strncmp(name, before, n) == 0)
+            digits = strspn(name + n, "0123456789");
+        is = digits > 0 && strcmp(name + n + digits, pattern.after) == 0;
+    }
+    free_pattern(&pattern);
+    return is;
+}
+
 static vd_status create_part(const name_pattern *pattern, int64_t number, vd_part_file *part) {
     char *path = NULL;
     *part = (vd_part_file){0};

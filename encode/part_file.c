@@ -1,7 +1,9 @@
 #include "encode/part_file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,4 +72,40 @@ void vd_part_file_discard(vd_part_file *part) {
     free(part->temp);
     free(part->target);
     *part = (vd_part_file){0};
+}
+
+/* Of ".NAME.part-PID-N.EXT": NAME.EXT in `name`, and the process. */
+static bool parse_temp(const char *entry, char name[256], long *pid) {
+    const char *mark = NULL, *next = entry;
+    int end = 0;
+    unsigned number = 0;
+    while ((next = strstr(next, ".part-")) != NULL)
+        mark = next++;
+    if (entry[0] != '.' || mark == NULL || strlen(entry) > 255 ||
+        sscanf(mark, ".part-%ld-%u%n", pid, &number, &end) != 2)
+        return false;
+    snprintf(name, 256, "%.*s%s", (int)(mark - entry - 1), entry + 1, mark + end);
+    return true;
+}
+
+void vd_part_file_sweep(const char *target, bool (*is_target)(const char *target, const char *name),
+                        bool all) {
+    const char *slash = strrchr(target, '/');
+    char *folder =
+        slash != NULL ? vd_format("%.*s", (int)(slash + 1 - target), target) : vd_format(".");
+    DIR *dir = folder != NULL ? opendir(folder) : NULL;
+    for (const struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
+        char name[256];
+        long pid = 0;
+        if (!parse_temp(e->d_name, name, &pid))
+            continue;
+        bool ours = is_target != NULL ? is_target(target, name)
+                                      : strcmp(name, slash != NULL ? slash + 1 : target) == 0;
+        bool gone = pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+        if (ours && (all || gone))
+            (void)unlinkat(dirfd(dir), e->d_name, 0);
+    }
+    if (dir != NULL)
+        closedir(dir);
+    free(folder);
 }

@@ -22,4 +22,10 @@ vd_status vd_part_file_commit(vd_part_file *part);
 /* Removes the temporary file, if it is there, and frees. A zeroed one is legal. */
 void vd_part_file_discard(vd_part_file *part);
 
+/* Removes temporary files in the target's folder that a killed process left: those of the target,
+ * or, with is_target, of all names that it says yes to. Only of processes of this machine that are
+ * no more, or with `all`, of any. */
+void vd_part_file_sweep(const char *target, bool (*is_target)(const char *target, const char *name),
+                        bool all);
+
 #endif

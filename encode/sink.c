@@ -9,6 +9,7 @@
 
 #include "core/text.h"
 #include "encode/codec.h"
+#include "encode/part_file.h"
 #include "encode/sink_kind.h"
 
 #define SIZE_PX_MAX 16384
@@ -104,6 +105,12 @@ vd_status vd_sink_file(const char *path, int64_t number, char **out) {
         return vd_png_frame_name(path, number, out);
     *out = strdup(path);
     return *out != NULL ? VD_OK : vd_fail(VD_ERR_MEMORY, "%s: not enough memory", path);
+}
+
+void vd_sink_sweep(const char *path, bool all) {
+    const vd_sink_kind *kind = &vd_sink_kind_none;
+    if (choose_kind(path, &kind) == VD_OK && kind != &vd_sink_kind_none)
+        vd_part_file_sweep(path, kind == &vd_sink_kind_png ? vd_png_is_frame : NULL, all);
 }
 
 static vd_status check_metadata(const vd_metadata *entry) {

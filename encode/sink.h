@@ -15,6 +15,7 @@
 #ifndef VD_ENCODE_SINK_H
 #define VD_ENCODE_SINK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -67,6 +68,10 @@ vd_status vd_fps_rational(double fps, int *num, int *den);
 /* The file in which frame `number` (from 1) of an output lies: the video, or one of the pictures.
  * malloc'ed; NULL for hash: and null:. VD_ERR_USAGE: the path has no known form. */
 vd_status vd_sink_file(const char *path, int64_t number, char **out);
+
+/* Removes temporary files of the output that a killed process left: of processes of this machine
+ * that are no more, or with `all`, of any. */
+void vd_sink_sweep(const char *path, bool all);
 
 /* Everything that can be known before the first frame: the path's form, sizes, rates, metadata;
  * that the encoder exists, takes these settings (it is opened and closed) and fits the container;

@@ -24,4 +24,7 @@ extern const vd_sink_kind vd_sink_kind_none; /* hash: and null: */
 /* The file of frame `number` (from 1) of a pattern such as f%04d.png; malloc'ed. */
 vd_status vd_png_frame_name(const char *path, int64_t number, char **out);
 
+/* Whether `name`, without folder, is a frame of the pattern. */
+bool vd_png_is_frame(const char *path, const char *name);
+
 #endif

@@ -2,8 +2,29 @@
 #include "video/pipeline.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "video/stage.h"
+#include "video/state.h"
+
+/* By the network, unless they are there already. */
+static vd_status make_latents(vd_render_job *j) {
+    vd_status st = VD_OK;
+    const float *there = j->r->final_latents;
+    if (!there) {
+        VD_TRY(vd_state_read(j, &j->resume));
+        there = j->resume && j->resume->next == j->resume->calls ? j->resume->latents : NULL;
+    }
+    if (!there) {
+        VD_TRY(vd_stage_text(j));
+        VD_TRY(vd_stage_denoise(j));
+    } else {
+        VD_TRY(vd_stage_floats(j->count, &j->latents));
+        memcpy(j->latents, there, j->count * sizeof *there);
+    }
+done:
+    return st;
+}
 
 vd_status vd_render_frames(vd_model *model, const vd_render_request *request,
                            const vd_render_events *events,
@@ -21,11 +42,13 @@ vd_status vd_render_frames(vd_model *model, const vd_render_request *request,
     j.pixels = j.h * j.w;
     j.count = (size_t)(model->info.latent_channels * request->frames * j.pixels);
     j.branches = request->guidance > 1 ? 2 : 1;
-    VD_TRY(vd_stage_text(&j));
-    VD_TRY(vd_stage_denoise(&j));
+    VD_TRY(make_latents(&j));
+    if (j.ev->latents)
+        VD_TRY(j.ev->latents(j.ev->user, j.latents, j.count));
     if (j.ev->frame || j.consume)
         VD_TRY(vd_stage_decode(&j));
 done:
+    vd_state_free(j.resume);
     free(j.context);
     free(j.pooled);
     free(j.latents);

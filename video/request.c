@@ -137,6 +137,7 @@ vd_status vd_request_check(const vd_model *model, const vd_render_request *r,
     CHECK("width", check_side(&model->info, "width", r->width_px));
     CHECK("height", check_side(&model->info, "height", r->height_px));
     CHECK("frames", check_frames(&model->info, r->frames));
+    CHECK("save-every", check_integer("save-every", r->save_every, 0, 1000));
     CHECK("fps", check_number("fps", r->fps, 0.1, 1000));
     CHECK("guidance", check_number("guidance", r->guidance, 0, 1000));
     CHECK("guidance-rescale", check_number("guidance-rescale", r->guidance_rescale, 0, 1));

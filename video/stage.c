@@ -3,9 +3,11 @@
 #include <stdlib.h>
 
 #include "core/memory.h"
+#include "video/state.h"
 
 vd_status vd_stage_report(const vd_render_job *j, vd_stage stage, int64_t done, int64_t total) {
-    vd_progress p = {stage, done, total};
+    int64_t before = stage == VD_STAGE_DENOISE && j->resume && done > 0 ? j->resume->next : 0;
+    vd_progress p = {stage, done, total, before};
     return j->ev->progress ? j->ev->progress(j->ev->user, &p) : VD_OK;
 }
 

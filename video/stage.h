@@ -16,7 +16,8 @@ typedef struct vd_render_job {
     int64_t tokens, width;
     float *pooled; /* host [branches, pooled_width]: of the second encoder; NULL without one */
     int64_t pooled_width;
-    float *latents; /* host [1, channels, frames, h, w]; from vd_stage_denoise */
+    float *latents;                 /* host [1, channels, frames, h, w]; from vd_stage_denoise */
+    struct vd_render_state *resume; /* to go on from; or NULL */
     vd_status (*consume)(void *user, const uint8_t *rgb);
     void *consume_user;
 } vd_render_job;

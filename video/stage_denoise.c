@@ -2,11 +2,15 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "unet3d/method_plan.h"
 #include "video/guidance.h"
 #include "video/noise.h"
 #include "video/stage.h"
+#include "video/state.h"
+
+enum { SAVE_AFTER_S = 10 };
 
 /* What the loop keeps on the device and the host. */
 typedef struct denoiser {
@@ -21,6 +25,8 @@ typedef struct denoiser {
     float *damped;                    /* host [C, F, h, w]: the noise-damped network's */
     float *mixed;                     /* host: the branches after guidance; NULL with one branch */
     float *noise, *noise_scratch;     /* host, for stochastic schedulers */
+    int next;                         /* the call that the latents are for */
+    double saved_s;                   /* when the state was saved last */
 } denoiser;
 
 static vd_status denoiser_memory(const vd_render_job *j, denoiser *d) {
@@ -139,12 +145,62 @@ static vd_status check_finite(const vd_render_job *j, int step) {
     return VD_OK;
 }
 
+/* ---- durability ---- */
+
+static double now_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Goes on from an earlier run's state, if there is one. */
+static vd_status restore(const vd_render_job *j, denoiser *d) {
+    vd_status st = VD_OK;
+    const vd_render_state *s = j->resume;
+    size_t count = 0;
+    float *history = vd_scheduler_history(d->scheduler, &count);
+    d->saved_s = now_s();
+    if (!s || s->calls != vd_scheduler_calls(d->scheduler) || s->history_count != count)
+        return st;
+    VD_TRY(vd_scheduler_resume(d->scheduler, (int)s->next));
+    memcpy(j->latents, s->latents, j->count * sizeof *j->latents);
+    if (count > 0)
+        memcpy(history, s->history, count * sizeof *history);
+    d->rng = s->rng;
+    d->next = (int)s->next;
+done:
+    return st;
+}
+
+/* A state that cannot be saved must not end a render that may yet come out. */
+static void save(const vd_render_job *j, denoiser *d) {
+    vd_render_state s = {.next = d->next,
+                         .calls = vd_scheduler_calls(d->scheduler),
+                         .rng = d->rng,
+                         .latents = j->latents};
+    s.history = vd_scheduler_history(d->scheduler, &s.history_count);
+    if (vd_state_write(j, &s) != VD_OK && j->ev->warning)
+        j->ev->warning(j->ev->user, vd_error_message());
+    d->saved_s = now_s();
+}
+
+static bool save_is_due(const vd_render_job *j, const denoiser *d) {
+    if (!j->r->state_path)
+        return false;
+    if (d->next == vd_scheduler_calls(d->scheduler))
+        return true;
+    return j->r->save_every > 0 ? d->next % j->r->save_every == 0
+                                : now_s() - d->saved_s >= SAVE_AFTER_S;
+}
+
 static vd_status loop(const vd_render_job *j, denoiser *d) {
     vd_status st = VD_OK;
     int calls = vd_scheduler_calls(d->scheduler);
     const float *guided = j->branches == 2 ? d->mixed : d->prediction;
+    VD_TRY(restore(j, d));
+    const int first = d->next;
     VD_TRY(vd_stage_report(j, VD_STAGE_DENOISE, 0, calls));
-    for (int i = 0; i < calls; i++) {
+    for (int i = first; i < calls; i++) {
         VD_TRY(vd_stage_check_stop(j));
         VD_TRY(predict(j, d, i));
         const float *noise = NULL;
@@ -155,12 +211,20 @@ static vd_status loop(const vd_render_job *j, denoiser *d) {
                               j->r->frames, j->pixels);
         }
         VD_TRY(vd_scheduler_step(d->scheduler, i, j->latents, guided, noise, j->count));
+        d->next = i + 1;
         VD_TRY(check_finite(j, i));
+        if (save_is_due(j, d))
+            save(j, d);
         if (j->ev->step)
             VD_TRY(j->ev->step(j->ev->user, i, j->latents, guided, j->count));
         VD_TRY(vd_stage_report(j, VD_STAGE_DENOISE, i + 1, calls));
     }
 done:
+    /* A call that was stopped has not touched the latents. */
+    if (st == VD_ERR_INTERRUPTED && j->r->state_path && d->next > 0) {
+        save(j, d);
+        st = vd_fail(st, "interrupted");
+    }
     return st;
 }
 

@@ -99,6 +99,15 @@ typedef struct vd_render_request {
     /* Noise of the stochastic schedulers' steps instead of the generator's:
      * [calls, 1, C, frames, h, w]; or NULL. */
     const float *step_noise;
+    /* A file, by custom beside the output, where the render keeps its state: what is there from
+     * this very render is gone on from, anything else replaced. It is written every save_every
+     * steps (0: after the step at whose end 10 s have passed since the last time), before the
+     * decoding, and when the render is stopped. It stays after success: the caller removes it when
+     * the frames are safe. NULL: no state. */
+    const char *state_path;
+    int64_t save_every; /* 0..1000 */
+    /* Decode these, [1, C, frames, h, w], without text and denoising; or NULL. */
+    const float *final_latents;
 } vd_render_request;
 
 /* The model's own size and scheduler, 50 steps, guidance 7.5, eta 0, seed 0; no prompt yet. */
@@ -114,6 +123,7 @@ typedef enum vd_stage { VD_STAGE_TEXT, VD_STAGE_DENOISE, VD_STAGE_DECODE } vd_st
 typedef struct vd_progress {
     vd_stage stage;
     int64_t done, total; /* UNet calls or frames; done 0 marks the beginning of a stage */
+    int64_t before;      /* of `done`: in an earlier run that this one goes on from */
 } vd_progress;
 
 /* Where a render can be watched and stopped. Every member may be NULL. Pointers are borrowed for
@@ -130,6 +140,8 @@ typedef struct vd_render_events {
     /* After each scheduler step: latents and the guided prediction, [1, C, frames, h, w]. */
     vd_status (*step)(void *user, int64_t step, const float *latents, const float *prediction,
                       size_t count);
+    /* Once, before the decoding: the final latents, [1, C, frames, h, w]. */
+    vd_status (*latents)(void *user, const float *latents, size_t count);
     /* Each frame in order: the decoder's [height, width, 3] in about [-1, 1], and its bytes. */
     vd_status (*frame)(void *user, int64_t index, const float *image, const uint8_t *rgb);
 } vd_render_events;

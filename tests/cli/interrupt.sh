@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ctrl-C and SIGTERM, at several moments: exit code 130, one line, nothing left behind.
+# Ctrl-C and SIGTERM, at several moments: exit code 130, one line, nothing left behind but the state to go on from.
 . "$(dirname "$0")/common.sh" "$@"
 for signal in INT TERM; do
     for delay in 0.05 0.4 1; do
@@ -18,7 +18,7 @@ for signal in INT TERM; do
             fail "$signal after $delay s: exit code $status: $(cat err.txt)"
         [ "$status" -ne 130 ] || [ ! -s err.txt ] || [ "$(wc -l <err.txt)" -eq 1 ] ||
             fail "$signal after $delay s: $(cat err.txt)"
-        rm -f out.txt err.txt
+        rm -f out.txt err.txt .x.mp4.state
         [ -z "$(ls -A)" ] || fail "$signal after $delay s leaves $(ls -A)"
     done
 done

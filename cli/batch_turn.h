@@ -1,0 +1,47 @@
+/* One job of a batch, from its claim to its line in the manifest. */
+#ifndef VD_CLI_BATCH_TURN_H
+#define VD_CLI_BATCH_TURN_H
+
+#include "cli/batch.h"
+#include "cli/claim.h"
+
+/* What a run of the batch keeps from job to job. */
+typedef struct cli_batch_runner {
+    cli_batch_state *batch;
+    char *manifest, *failures; /* DIR/manifest.jsonl, DIR/failed.jsonl */
+    cli_ledger finished;       /* the manifest as last read */
+    cli_claims *claims;
+    cli_batch_progress progress;
+    size_t rendered, found, failed, left; /* jobs; left: to other processes */
+    vd_status first_failure;
+} cli_batch_runner;
+
+typedef enum cli_turn_result {
+    CLI_TURN_DONE,   /* rendered now or before */
+    CLI_TURN_OTHERS, /* a living process has it */
+    CLI_TURN_LATER,  /* its process may be dead: try again */
+} cli_turn_result;
+
+/* Takes job number `index` if nobody has it, and renders it if it is not finished. */
+vd_status cli_batch_take(cli_batch_runner *run, size_t index, cli_turn_result *result);
+
+/* ---- batch_record.c ---- */
+
+/* A job in the making. */
+typedef struct cli_batch_turn {
+    cli_batch_runner *run;
+    const cli_job *job;
+    vd_model *model;
+    cli_render_work work;
+    char *settings; /* vd_request_describe */
+    char fingerprint[VD_SHA256_HEX_BYTES], digest[VD_SHA256_HEX_BYTES];
+    double seconds;
+} cli_batch_turn;
+
+/* The job's line in the manifest. The digest is unknown for a file that was found. */
+vd_status cli_batch_record(const cli_batch_turn *t, bool found);
+
+/* Tells of a failed job and records it; its message is the thread's. */
+void cli_batch_record_failure(cli_batch_runner *run, const cli_job *job, vd_status status);
+
+#endif
