@@ -102,13 +102,14 @@ vd_status vd_png_frame_name(const char *path, int64_t number, char **out) {
 bool vd_png_is_frame(const char *path, const char *name) {
     name_pattern pattern = {0};
     bool is = false;
-    if (parse_pattern(path, &pattern) == VD_OK) {
+    if (parse_pattern(path, 1, &pattern) == VD_OK) {
         const char *slash = strrchr(pattern.before, '/');
         const char *before = slash != NULL ? slash + 1 : pattern.before;
         size_t n = strlen(before), digits = 0;
-        if (strncmp(name, before, n) == 0)
+        if (pattern.numbered && strncmp(name, before, n) == 0)
             digits = strspn(name + n, "0123456789");
-        is = digits > 0 && strcmp(name + n + digits, pattern.after) == 0;
+        is = pattern.numbered ? digits > 0 && strcmp(name + n + digits, pattern.after) == 0
+                              : strcmp(name, before) == 0;
     }
     free_pattern(&pattern);
     return is;
