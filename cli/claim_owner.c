@@ -48,8 +48,7 @@ void cli_owner_describe(char out[CLI_OWNER_BYTES]) {
     place_of_process(place);
     snprintf(text, sizeof text, "%s %ld %llu %016llx %s", place, (long)getpid(),
              process_start(getpid()), token, host);
-    memset(out, ' ', CLI_OWNER_BYTES);
-    memcpy(out, text, strlen(text));
+    snprintf(out, CLI_OWNER_BYTES, "%-*s", CLI_OWNER_BYTES - 1, text);
     out[CLI_OWNER_BYTES - 1] = '\n';
 }
 
@@ -57,8 +56,7 @@ int cli_owner_lives(const char content[CLI_OWNER_BYTES]) {
     char place[96], text[CLI_OWNER_BYTES];
     long pid = 0;
     unsigned long long start = 0;
-    memcpy(text, content, sizeof text);
-    text[sizeof text - 1] = '\0';
+    snprintf(text, sizeof text, "%.*s", CLI_OWNER_BYTES - 1, content);
     place_of_process(place);
     size_t n = strlen(place);
     if (place[0] == '?' || strncmp(text, place, n) != 0 ||

@@ -139,11 +139,12 @@ static vd_status run(const cli_render_args *a, const vd_json *clip) {
         VD_TRY(cli_replay_compare(a, model, clip));
     VD_TRY(cli_render_run(a, model, &work, NULL, digest));
     cli_render_drop_state(&work);
-    size_t name_length = strlen(a->output);
-    if (a->output[name_length - 1] == ':')
+    const char *name = work.output.path;
+    size_t name_length = strlen(name);
+    if (name[name_length - 1] == ':')
         name_length--;
     printf("%.*s: %lldx%lld, %lld frames at %g fps, seed %llu, %.1f s, peak %lld MB, sha256:%s\n",
-           (int)name_length, a->output, (long long)r->width_px, (long long)r->height_px,
+           (int)name_length, name, (long long)r->width_px, (long long)r->height_px,
            (long long)r->frames, r->fps, (unsigned long long)r->seed, cli_now_s() - start_s,
            (long long)(cli_peak_bytes() / 1000000), digest);
 done:

@@ -36,7 +36,7 @@ void vd_model_folders_free(vd_model_folders *f) {
 
 /* What model_index.json says. */
 typedef struct model_index {
-    const struct pipeline_class *pipeline;
+    struct pipeline_class pipeline;
     bool zeros_without_negative;
 } model_index;
 
@@ -50,8 +50,8 @@ static vd_status parse_index(const vd_json *doc, model_index *out) {
         return st;
     for (int i = 0; i < PIPELINE_COUNT; i++)
         if (strcmp(name, PIPELINES[i].name) == 0)
-            out->pipeline = &PIPELINES[i];
-    if (!out->pipeline)
+            out->pipeline = PIPELINES[i];
+    if (!out->pipeline.name)
         return vd_json_fail(doc, vd_json_get(root, "_class_name"),
                             "pipeline class \"%s\" is not supported: only %s, %s and %s", name,
                             PIPELINES[0].name, PIPELINES[1].name, PIPELINES[2].name);
@@ -199,7 +199,7 @@ static vd_status set_name(vd_model *m, const char *dir) {
 static vd_status find_folders(const char *dir, int text_encoders, vd_model_folders *f) {
     static const char *const suffix[VD_MODEL_TEXT_ENCODERS] = {"", "_2"};
     bool whole = true;
-    for (int i = 0; i < text_encoders; i++) {
+    for (int i = 0; i < text_encoders && i < VD_MODEL_TEXT_ENCODERS; i++) {
         f->text_encoder[i] = vd_format("%s/text_encoder%s", dir, suffix[i]);
         f->tokenizer[i] = vd_format("%s/tokenizer%s", dir, suffix[i]);
         whole = whole && f->text_encoder[i] && f->tokenizer[i];
@@ -219,14 +219,14 @@ vd_status vd_model_open(const vd_model_options *options, vd_model **out) {
     vd_model *m = NULL;
     *out = NULL;
     VD_TRY(read_index(dir, &index));
-    VD_TRY(find_folders(dir, index.pipeline->text_encoders, &f));
+    VD_TRY(find_folders(dir, index.pipeline.text_encoders, &f));
     st = vd_model_open_folders(&f, options, &m);
     if (!m)
         goto done;
     m->zeros_without_negative = index.zeros_without_negative;
-    if (strcmp(m->info.pipeline, index.pipeline->name) != 0) {
+    if (index.pipeline.name && strcmp(m->info.pipeline, index.pipeline.name) != 0) {
         st = vd_fail(VD_ERR_INPUT, "%s: model_index.json names a %s, but unet/ is that of a %s",
-                     dir, index.pipeline->name, m->info.pipeline);
+                     dir, index.pipeline.name, m->info.pipeline);
         goto done;
     }
     VD_TRY(vd_model_read_defaults(dir, &m->info));

@@ -172,15 +172,15 @@ done:
     return st;
 }
 
-/* A state that cannot be saved must not end a render that may yet come out. */
+/* A state that cannot be saved must not end a render that may yet come out; the output goes to the
+ * same disk, and its failure says what is wrong with it. */
 static void save(const vd_render_job *j, denoiser *d) {
     vd_render_state s = {.next = d->next,
                          .calls = vd_scheduler_calls(d->scheduler),
                          .rng = d->rng,
                          .latents = j->latents};
     s.history = vd_scheduler_history(d->scheduler, &s.history_count);
-    if (vd_state_write(j, &s) != VD_OK && j->ev->warning)
-        j->ev->warning(j->ev->user, vd_error_message());
+    (void)vd_state_write(j, &s);
     d->saved_s = now_s();
 }
 

@@ -260,7 +260,7 @@ static void choose_strips(conv_job *job) {
     rows = smaller(rows, larger(low, (dst[1] + ENOUGH_STRIPS - 1) / ENOUGH_STRIPS));
     const int64_t in_padding = job->taps != NULL ? 0 : job->desc->pad_top / job->desc->stride_h;
     rows = larger(rows, (in_padding + STRIPS_IN_PADDING - 1) / STRIPS_IN_PADDING);
-    job->strip_rows = smaller(rows, dst[1]);
+    job->strip_rows = larger(1, smaller(rows, dst[1]));
     job->strips = (dst[1] + job->strip_rows - 1) / job->strip_rows;
 }
 

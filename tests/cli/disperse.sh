@@ -67,7 +67,7 @@ expect 3 "eta" manifest '"dispersion_matrix"' "{$good,\"eta\":-1}"
 expect 3 "eta" manifest '"dispersion_matrix"' "{$good,\"eta\":NaN}"
 expect 3 "scale" manifest '"dispersion_matrix"' '{"small":3,"large":5,"n":3,"scale":1.5}'
 expect 3 "do not determine" manifest '"dispersion_matrix"' '{"small":3,"large":5,"n":1,"scale":2}'
-expect 2 "not implemented" manifest '"no_such_module"' '{}'
+expect 2 "cannot run module" manifest '"no_such_module"' '{}'
 expect 3 "no file of inputs" manifest null '{"k5":[3,5,3,2,"0.05"]}'
 kernels() {
     printf '{"cases":[{"name":"a","group":"disperse","file":"in.safetensors","settings":{"k":%s}}]}' "$1" >m.json
@@ -78,8 +78,8 @@ check "a kernel by a matrix's name" kernels '[3,5,3,2,"0.05"]' >/dev/null
 rm -f x.safetensors
 expect 3 "in.weight is F32[3, 2, 3, 3]" kernels '[5,7,4,2,"0.05"]'
 expect 3 "large 3" kernels '[3,3,3,2,"0.05"]'
-for name in '[]' '[3,5,3,2]' '[3,5,3,2,0.05]' '[3,5,3,2,"x"]' '[3,5,3,2.5,"0.05"]' '[3,5,-3,2,"0.05"]' \
+for name in '[]' '[3,5,3,2]' '[3,5,3,2,"x"]' '[3,5,3,2.5,"0.05"]' '[3,5,-3,2,"0.05"]' \
     '[3,5,3,2,"0.05",1]' '["3",5,3,2,"0.05"]' '[3,1e300,3,2,"0.05"]' '"R"' 1; do
-    expect 3 '$.cases[0].settings.k: must be [small, large, size, scale, "eta"]' kernels "$name"
+    expect 3 '$.cases[0].settings.k: must be [small, large, size, scale, eta]' kernels "$name"
 done
 finish

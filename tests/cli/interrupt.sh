@@ -13,8 +13,8 @@ for signal in INT TERM; do
         kill -"$signal" $pid
         wait $pid
         status=$?
-        # A signal before the handlers stand ends the process as usual.
-        [ "$status" -eq 130 ] || { [ "$delay" = 0.05 ] && [ "$status" -gt 128 ]; } ||
+        # A signal before the handlers stand ends the process as usual; a busy machine takes long to get there.
+        [ "$status" -eq 130 ] || { [ "$delay" != 1 ] && [ "$status" -gt 128 ]; } ||
             fail "$signal after $delay s: exit code $status: $(cat err.txt)"
         [ "$status" -ne 130 ] || [ ! -s err.txt ] || [ "$(wc -l <err.txt)" -eq 1 ] ||
             fail "$signal after $delay s: $(cat err.txt)"

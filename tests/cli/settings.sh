@@ -54,7 +54,7 @@ for key in ndcfg_tau inflate_tau freeu attention_scale; do
     check "$key changes the frames" [ "$(digest --settings s.json)" != "$all" ]
 done
 settings "$everything"
-check "a clip renders with all of it" render --settings s.json -o clip.mp4 >/dev/null
+check "a clip renders with all of it" render --force --settings s.json -o clip.mp4 >/dev/null
 check "replay of all of it" [ "$(replay)" = "$all" ]
 rm -f clip.mp4 clip.json
 
