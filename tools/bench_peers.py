@@ -159,7 +159,7 @@ def turn_vidilate(args, inputs, output):
         pathlib.Path(temp, "m.json").write_text(json.dumps(manifest))
         subprocess.run([args.vidilate, "forward", "--manifest", f"{temp}/m.json", "--case", "c", "--dtype",
                         args.dtype, "-o", f"{temp}/out.safetensors"], check=True, stdout=subprocess.DEVNULL)
-        numpy.save(output, load_file(f"{temp}/out.safetensors")["out.sample"])
+        numpy.save(output, load_file(f"{temp}/out.safetensors")["sample"])
     print(json.dumps({"load": r["load_ms"] / 1e3, "wall": r["forward_ms"]["min"] / 1e3,
                       "cpu": r["forward_ms"]["cpu"] / 1e3, "peak": r["peak_rss_bytes"],
                       "tflop": r["tflop"], "matmul": r["matmul_peak_tflops"],

@@ -1,12 +1,21 @@
 #include "backend/cpu/amx.h"
 
-#if defined(__AMX_BF16__) && defined(__linux__)
+/* The second name is that of clang before 16. */
+#if (defined(__AMX_BF16__) || defined(__AMXBF16__)) && defined(__linux__)
 
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, ROW_BYTES = 64, LINE = 64, C_ROW = 128 };
+/* C_ROW: bytes of a row of sums; LOWER: where the second 16 rows begin. */
+enum {
+    REQUEST_PERMISSION = 0x1023,
+    TILE_DATA = 18,
+    ROW_BYTES = 64,
+    LINE = 64,
+    C_ROW = 128,
+    LOWER = 2048
+};
 
 bool vd_amx_request(void) {
     return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
@@ -38,8 +47,8 @@ static inline void two_tiles(float *c, const unsigned char *upper, const unsigne
     if (add) {
         _tile_loadd(0, sums, C_ROW);
         _tile_loadd(1, sums + 64, C_ROW);
-        _tile_loadd(2, sums + 16 * C_ROW, C_ROW);
-        _tile_loadd(3, sums + 16 * C_ROW + 64, C_ROW);
+        _tile_loadd(2, sums + LOWER, C_ROW);
+        _tile_loadd(3, sums + LOWER + 64, C_ROW);
     } else {
         _tile_zero(0);
         _tile_zero(1);
@@ -63,8 +72,8 @@ static inline void two_tiles(float *c, const unsigned char *upper, const unsigne
     }
     _tile_stored(0, sums, C_ROW);
     _tile_stored(1, sums + 64, C_ROW);
-    _tile_stored(2, sums + 16 * C_ROW, C_ROW);
-    _tile_stored(3, sums + 16 * C_ROW + 64, C_ROW);
+    _tile_stored(2, sums + LOWER, C_ROW);
+    _tile_stored(3, sums + LOWER + 64, C_ROW);
 }
 
 static inline void one_tile(float *c, const unsigned char *rows, const vd_amx_rows *a,

@@ -67,7 +67,7 @@ static size_t lay_out(const tiled_attention *job, unsigned char *base, workspace
     ws->q = take(base, &used, job->groups * job->depth * VD_AMX_STEP_BYTES);
     ws->k = take(base, &used, KEY_TILES * job->depth * VD_AMX_TILE_BYTES);
     ws->v = take(base, &used, dim * KEYS * BF16_BYTES);
-    ws->weights = take(base, &used, KEYS / VD_AMX_DEPTH * VD_AMX_STEP_BYTES);
+    ws->weights = take(base, &used, (int64_t)KEYS / VD_AMX_DEPTH * VD_AMX_STEP_BYTES);
     ws->scores = take(base, &used, KEYS * row);
     ws->out = take(base, &used, job->groups * dim * row);
     ws->top = take(base, &used, job->groups * row);
@@ -131,7 +131,7 @@ static void attend_group(const tiled_attention *job, const workspace *ws, int64_
     const vd_amx_rows v = {.a = ws->v,
                            .tile = dim_tile,
                            .tiles = job->dim_tiles,
-                           .row = KEYS * BF16_BYTES,
+                           .row = (ptrdiff_t)KEYS * BF16_BYTES,
                            .step = 64};
     for (int64_t i = 0; i < k.tiles; i++)
         key_tile[i] = i * job->depth * VD_AMX_TILE_BYTES;

@@ -241,7 +241,7 @@ vd_status vd_cpu_pack_tiles(vd_backend *be, vd_cpu_weight *w) {
     job.block_bytes = (size_t)(job.taps * job.depth) * VD_AMX_STEP_BYTES;
     const int64_t blocks = (w->head.out + VD_AMX_COLUMNS - 1) / VD_AMX_COLUMNS;
     w->tile_bytes = (size_t)blocks * job.block_bytes;
-    job.row = malloc((size_t)be->threads * 2 * (size_t)w->k * sizeof(uint16_t));
+    job.row = malloc((size_t)be->threads * 2 * (size_t)w->k * vd_dtype_bytes(w->head.dtype));
     w->tiles = vd_cpu_large_alloc(w->tile_bytes);
     if (job.row == NULL || w->tiles == NULL) {
         free(job.row);
