@@ -68,6 +68,9 @@ int cli_report(vd_status status);
 /* The folder of the model that ships, beside the program or installed; malloc'ed. */
 vd_status cli_shipped_model(char **out);
 
+/* The folder of settings that ships, likewise. */
+vd_status cli_shipped_configs(char **out);
+
 /* ---- signals.c ----------------------------------------------------------------------------- */
 
 /* SIGINT and SIGTERM ask the running render to stop; a second one ends the program at once. */

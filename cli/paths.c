@@ -6,18 +6,18 @@
 #include "cli/cli.h"
 #include "core/text.h"
 
-vd_status cli_shipped_model(char **out) {
-    /* Beside a build folder, and where an installation puts it. */
-    static const char *const relative[] = {"../models/shapes", "../share/vidilate/models/shapes"};
+/* NAME beside a build folder, or where an installation puts it; malloc'ed. */
+static vd_status find_shipped(const char *name, const char *what, const char *option, char **out) {
+    static const char *const place[] = {"..", "../share/vidilate"};
     char exe[PATH_MAX];
     *out = NULL;
     ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
     if (length <= 0)
-        return vd_fail(VD_ERR_INPUT, "cannot find the program's own folder: give --model DIR");
+        return vd_fail(VD_ERR_INPUT, "cannot find the program's own folder: give %s DIR", option);
     exe[length] = '\0';
     *strrchr(exe, '/') = '\0';
-    for (size_t i = 0; i < sizeof relative / sizeof relative[0]; i++) {
-        char *path = vd_format("%s/%s", exe, relative[i]);
+    for (size_t i = 0; i < sizeof place / sizeof place[0]; i++) {
+        char *path = vd_format("%s/%s/%s", exe, place[i], name);
         if (!path)
             return vd_fail(VD_ERR_MEMORY, "no memory for a path");
         if (access(path, R_OK) == 0) {
@@ -26,6 +26,14 @@ vd_status cli_shipped_model(char **out) {
         }
         free(path);
     }
-    return vd_fail(VD_ERR_INPUT,
-                   "the model that ships is not beside %s (models/shapes): give --model DIR", exe);
+    return vd_fail(VD_ERR_INPUT, "%s that ships is not beside %s (%s): give %s DIR", what, exe,
+                   name, option);
+}
+
+vd_status cli_shipped_model(char **out) {
+    return find_shipped("models/shapes", "the model", "--model", out);
+}
+
+vd_status cli_shipped_configs(char **out) {
+    return find_shipped("configs", "the folder of settings", "--configs", out);
 }

@@ -8,7 +8,6 @@
 
 static const char *const BACKENDS[] = {"auto", "cpu", "cuda", NULL};
 static const char *const DTYPES[] = {"auto", "f32", "bf16", "f16", NULL};
-static const char *const METHODS[] = {"auto", "direct", NULL};
 static const char *const VAE_TILINGS[] = {"auto", "off", "exact", "plain", "sync", NULL};
 static const char *const PROGRESS[] = {"auto", "bar", "json", "none", NULL};
 
@@ -41,11 +40,13 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
         {"eta", 0, CLI_DOUBLE, &a->eta, "ETA", "noise of DDIM's steps, 0..1 (0)", NULL, NULL},
         {"seed", 's', CLI_SEED, &a->seed, "N", "initial noise as torch.randn draws it (0)", NULL,
          NULL},
-        {"method", 0, CLI_CHOICE, &a->method, "NAME", "auto or direct: the plain network (auto)",
-         METHODS, NULL},
+        {"method", 0, CLI_CHOICE, &a->method, "NAME",
+         "for sizes beyond training: direct, redilate, disperse, ndcfg, attn-scale, freeu, low-res "
+         "(auto: what suits this model and size)",
+         vd_method_names(), &a->has.method},
         {"settings", 0, CLI_TEXT, &a->settings, "FILE",
-         "layers to re-dilate, JSON: {\"dilate\": {\"mid_block\": 2}, \"dilate_tau\": 30, "
-         "\"progressive\": true}; overrides --method",
+         "the method's settings: JSON such as configs/ holds, or module.path:factor lines; "
+         "overrides --method",
          NULL, NULL},
         {"vae-tiling", 0, CLI_CHOICE, &a->vae_tiling, "MODE",
          "how frames are decoded: off (whole), exact (the same in bands of bounded memory), plain "
@@ -56,6 +57,11 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
          VAE_TILINGS, NULL},
         {"vae-memory", 0, CLI_DOUBLE, &a->vae_memory, "GB",
          "activations of an exact decode; with less it computes more (4)", NULL, NULL},
+        {"configs", 0, CLI_TEXT, &a->configs, "DIR",
+         "folder of settings that --method takes from (the one that ships)", NULL, NULL},
+        {"explain", 0, CLI_FLAG, &a->explain, NULL,
+         "say what would run at each step in each block, and why; render nothing", NULL, NULL},
+        {"json", 0, CLI_FLAG, &a->json, NULL, "with --explain: as JSON", NULL, NULL},
         {"backend", 0, CLI_CHOICE, &a->backend, "NAME", "auto, cpu or cuda (auto)", BACKENDS, NULL},
         {"dtype", 0, CLI_CHOICE, &a->dtype, "TYPE", "auto, f32, bf16 or f16 (auto: the fastest)",
          DTYPES, NULL},
@@ -87,7 +93,9 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
 }
 
 vd_status cli_render_check_args(const cli_render_args *a) {
-    if (!a->output)
+    if (a->json && !a->explain)
+        return vd_fail(VD_ERR_USAGE, "render: --json goes with --explain");
+    if (!a->output && !a->explain)
         return vd_fail(VD_ERR_USAGE, "render: no output; give -o FILE");
     if ((a->decode_only || a->re_encode) && !a->latents)
         return vd_fail(VD_ERR_USAGE, "render: --%s wants --latents FILE, what --save-latents wrote",
@@ -125,6 +133,10 @@ static vd_status run(const cli_render_args *a, const vd_json *clip) {
     VD_TRY(cli_render_open(a, false, &model));
     VD_TRY(cli_render_fill(a, clip, model, &work));
     VD_TRY(vd_render_check(model, r));
+    if (a->explain) {
+        VD_TRY(cli_render_explain(a, model, &work));
+        goto done;
+    }
     VD_TRY(vd_output_check(&work.output, r));
     VD_TRY(cli_render_read(a, model, &work));
     if (!a->force && !a->re_encode)

@@ -10,23 +10,25 @@
 
 typedef struct cli_render_args {
     const char *model, *prompt, *negative_prompt, *scheduler, *backend, *dtype, *method;
-    const char *codec, *pix_fmt, *save_latents, *latents, *progress, *output, *from, *settings;
+    const char *codec, *pix_fmt, *save_latents, *latents, *progress, *output, *from, *settings,
+        *configs;
     const char *vae_tiling;
     int64_t width, height, frames, steps, threads, save_every;
     double scale, fps, guidance, guidance_rescale, eta, crf, vae_memory;
     uint64_t seed;
     struct {
-        bool width, height, scale, frames, fps;
+        bool width, height, scale, frames, fps, method;
     } has;
-    bool force;          /* also what is finished */
-    bool decode_only;    /* latents are final */
-    bool re_encode;      /* the output, from its own settings and final latents */
+    bool force;       /* also what is finished */
+    bool decode_only; /* latents are final */
+    bool re_encode;   /* the output, from its own settings and final latents */
+    bool explain, json;
     bool size_from_clip; /* width and height came with --from: --scale replaces them */
 } cli_render_args;
 
 /* ---- render.c: the options ------------------------------------------------------------------- */
 
-enum { CLI_RENDER_OPTIONS = 33 };
+enum { CLI_RENDER_OPTIONS = 36 };
 
 cli_render_args cli_render_defaults(void);
 
@@ -56,7 +58,7 @@ vd_status cli_replay_compare(const cli_render_args *a, vd_model *model, const vd
 typedef struct cli_render_work {
     vd_render_request request;
     vd_output output;
-    struct vd_settings *settings;
+    vd_method_choice method;
     float *latents;
     const char *saved_latents; /* the file that the render writes them to; borrowed; or NULL */
     char *state;               /* where the request keeps its state; NULL: nowhere */
@@ -95,5 +97,17 @@ typedef struct cli_render_watch {
 /* Renders; `digest` gets the frames' SHA-256. watch NULL: shows it as a->progress says. */
 vd_status cli_render_run(const cli_render_args *a, vd_model *model, const cli_render_work *work,
                          const cli_render_watch *watch, char digest[VD_SHA256_HEX_BYTES]);
+
+/* ---- render_method.c ---------------------------------------------------------------------------
+ */
+
+/* Fills the request's settings and method from --settings, the clip of --from (or NULL) or
+ * --method. `out` is to be freed also on failure. */
+vd_status cli_render_method(const cli_render_args *a, const vd_json *clip, const vd_model *model,
+                            vd_render_request *r, vd_method_choice *out);
+
+/* --explain: prints what the render would run. */
+vd_status cli_render_explain(const cli_render_args *a, const vd_model *model,
+                             const cli_render_work *work);
 
 #endif

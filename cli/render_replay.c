@@ -9,7 +9,7 @@ static const char SHIPPED_MODEL[] = "shapes";
 
 static vd_status apply_member(cli_command *command, const vd_json *doc, const vd_json_value *v) {
     /* What the file records about itself; --model is a folder, and only its name is known. The
-     * settings are no option's text: read_settings takes them. */
+     * settings are no option's text: cli_render_method takes them. */
     static const char *const facts[] = {"model",   "model-hash",   "model-size", "version",
                                         "backend", "from-latents", "settings",   NULL};
     const char *key = vd_json_key(v);
@@ -55,7 +55,7 @@ vd_status cli_replay_use(cli_command *command, cli_render_args *a, const vd_json
     for (const vd_json_value *v = vd_json_first(root); v; v = vd_json_next(v))
         VD_TRY(apply_member(command, doc, v));
     a->size_from_clip = a->has.width && a->has.height;
-    a->has.width = a->has.height = false;
+    a->has.width = a->has.height = a->has.method = false;
 done:
     return st;
 }

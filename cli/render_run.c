@@ -6,7 +6,6 @@
 
 #include "cli/render.h"
 #include "core/safetensors.h"
-#include "unet3d/settings.h"
 
 static vd_status read_latents(const char *path, const vd_model_info *info,
                               const vd_render_request *r, float **out) {
@@ -93,7 +92,7 @@ static vd_status fill_request(const cli_render_args *a, const vd_model *model,
                               vd_render_request *r) {
     const vd_model_info *info = vd_model_get_info(model);
     *r = vd_render_defaults(model);
-    r->prompt = a->prompt;
+    r->prompt = a->explain && !a->prompt ? "" : a->prompt;
     r->negative_prompt = a->negative_prompt;
     if (a->has.scale) {
         if (!(a->scale > 0 && a->scale <= 64))
@@ -122,17 +121,6 @@ static vd_status fill_request(const cli_render_args *a, const vd_model *model,
     return VD_OK;
 }
 
-/* From the file of --settings, or else those that the clip of --from was rendered with. */
-static vd_status read_settings(const cli_render_args *a, const vd_json *clip, vd_settings **out) {
-    const vd_json_value *recorded = clip ? vd_json_get(vd_json_root(clip), "settings") : NULL;
-    *out = NULL;
-    if (a->settings)
-        return vd_settings_read(a->settings, out);
-    if (!recorded || strcmp(a->method, "direct") == 0)
-        return VD_OK;
-    return vd_settings_parse(clip, recorded, NULL, a->from ? a->from : "the job", out);
-}
-
 vd_status cli_render_open(const cli_render_args *a, bool keep_loaded, vd_model **out) {
     vd_status st = VD_OK;
     char *shipped = NULL;
@@ -155,14 +143,13 @@ vd_status cli_render_fill(const cli_render_args *a, const vd_json *clip, const v
     vd_status st = VD_OK;
     memset(out, 0, sizeof *out);
     out->output = (vd_output){a->output, a->codec, a->pix_fmt, a->crf};
-    VD_TRY(read_settings(a, clip, &out->settings));
     VD_TRY(fill_request(a, model, &out->request));
-    out->request.settings = out->settings;
     out->saved_latents = a->save_latents;
     out->request.save_every = a->save_every;
     if (!a->decode_only && !a->re_encode)
         VD_TRY(cli_render_state_path(a->output, &out->state));
     out->request.state_path = out->state;
+    VD_TRY(cli_render_method(a, clip, model, &out->request, &out->method));
 done:
     return st;
 }
@@ -181,7 +168,7 @@ done:
 }
 
 void cli_render_work_free(cli_render_work *work) {
-    vd_settings_destroy(work->settings);
+    vd_method_choice_free(&work->method);
     free(work->latents);
     free(work->state);
     memset(work, 0, sizeof *work);
@@ -201,6 +188,8 @@ vd_status cli_render_run(const cli_render_args *a, vd_model *model, const cli_re
                                .warning = on_warning,
                                .latents = a->save_latents ? on_latents : NULL};
     cli_progress_init(&own, a->progress);
+    if (work->method.warning)
+        on_warning(&w, work->method.warning);
     vd_status st = vd_render_to_file(model, &work->request, &work->output, &events, digest);
     cli_progress_end(&own);
     return st;

@@ -132,8 +132,12 @@ def name_colour(rgb):
 
 def judge(frames, spec):
     """Scores of one clip, frames (n, h, w, 3) in 0..1, against its (colour, shape, motion, background)."""
+    return judge_measured([measure(f) for f in frames], spec)
+
+
+def judge_measured(ms, spec):
+    """The same from what `measure` found in each frame."""
     colour, shape, motion, _ = spec
-    ms = [measure(f) for f in frames]
     seen = [m for m in ms if "rgb" in m]
     out = {"objects": float(np.mean([m["objects"] for m in ms])), "one object": all(m["objects"] == 1 for m in ms),
            "area": float(np.mean([m.get("area", 0.0) for m in ms])), "got": {}}

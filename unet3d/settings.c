@@ -98,6 +98,8 @@ void vd_settings_put(vd_json_writer *w, const char *key, const vd_settings *s) {
         vd_json_put_double(w, "ratio", s->attention_ratio);
         vd_json_end(w);
     }
+    if (s->low_res_tau > 0)
+        put_tau(w, "low_res_tau", s->low_res_tau);
     vd_json_end(w);
 }
 
@@ -109,7 +111,8 @@ vd_status vd_settings_check_steps(const vd_settings *s, int steps) {
         int tau;
     } windows[] = {{"dilate_tau", s->dilate_tau},
                    {"ndcfg_tau", s->ndcfg_tau},
-                   {"inflate_tau", s->inflate_tau}};
+                   {"inflate_tau", s->inflate_tau},
+                   {"low_res_tau", s->low_res_tau}};
     for (size_t i = 0; i < sizeof windows / sizeof windows[0]; i++)
         if (windows[i].tau != VD_ALL_STEPS && windows[i].tau > steps)
             return vd_fail(VD_ERR_INPUT,

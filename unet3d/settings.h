@@ -25,6 +25,7 @@ typedef struct vd_dilate_entry {
 
 typedef struct vd_settings {
     char *origin; /* for messages: the file */
+    bool is_list; /* from vd_settings_parse_list */
     bool progressive;
 
     /* Steps 0 .. dilate_tau - 1 are re-dilated; VD_ALL_STEPS: all. */
@@ -47,6 +48,9 @@ typedef struct vd_settings {
 
     vd_freeu freeu;
     double attention_ratio; /* 0: off */
+
+    /* Steps 0 .. low_res_tau - 1 are those of a render at the model's size (video/low_res.h). */
+    int low_res_tau;
 } vd_settings;
 
 /* Reads the members of a JSON object:
@@ -69,7 +73,11 @@ typedef struct vd_settings {
 vd_status vd_settings_parse(const vd_json *doc, const vd_json_value *object,
                             const char *const *others, const char *origin, vd_settings **out);
 
-/* The same for a file that holds nothing else. */
+/* The keys by which the rows of a configs folder say what they are for (configs/README.md), for
+ * `others`. */
+extern const char *const vd_settings_row_keys[];
+
+/* The same for a file: JSON, a row of a configs folder included, or a list (below). */
 VD_API vd_status vd_settings_read(const char *path, vd_settings **out);
 VD_API void vd_settings_destroy(vd_settings *s);
 
@@ -86,6 +94,18 @@ vd_status vd_settings_check_names(const vd_settings *s, const char *const *paths
 
 /* VD_ERR_INPUT if a window of steps is longer than a run of `steps` steps. */
 vd_status vd_settings_check_steps(const vd_settings *s, int steps);
+
+/* ScaleCrafter's own form, one "module.path:factor" a line: all steps are re-dilated. Changes
+ * `text`. VD_ERR_INPUT with the line. */
+vd_status vd_settings_parse_list(char *text, const char *origin, vd_settings **out);
+
+/* Such lists name layers of other models too: leaves out what is none of `paths` nor a prefix, but
+ * keeps what no model lets be named, for vd_settings_check_names to refuse. *warning says what was
+ * left out; NULL: nothing. VD_ERR_INPUT if nothing remains. */
+vd_status vd_settings_drop_missing(vd_settings *s, const char *const *paths, char **warning);
+
+/* Why a layer that a UNet has, or a part of it, cannot be named; NULL: no reason known. */
+const char *vd_settings_why_never(const char *name);
 
 /* Is `name` the path itself or a prefix of it that ends before a dot? */
 bool vd_settings_name_covers(const char *name, const char *path);

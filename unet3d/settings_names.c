@@ -12,8 +12,7 @@ bool vd_settings_name_covers(const char *name, const char *path) {
            (path[length] == '\0' || path[length] == '.');
 }
 
-/* Why a layer that a UNet has, or a part of it, cannot be named; NULL: no reason known. */
-static const char *why_never(const char *name) {
+const char *vd_settings_why_never(const char *name) {
     static const struct {
         const char *part, *why;
     } never[] = {
@@ -65,7 +64,7 @@ static bool nearest_name(const char *name, const char *const *paths, vd_path *ou
 static vd_status unknown_name(const vd_settings *s, const char *key, const char *name,
                               const char *const *paths) {
     vd_path near;
-    const char *why = why_never(name);
+    const char *why = vd_settings_why_never(name);
     if (why != NULL)
         return vd_fail(VD_ERR_INPUT,
                        "%s: %s: \"%s\" %s; only the spatial 3x3 convolutions of resnets, "

@@ -1,4 +1,5 @@
 /* Settings out of JSON. */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,11 +10,11 @@ static const double min_factor = 1;
 static const double max_factor = 16;
 static const double max_freeu = 16;
 static const double max_ratio = 65536;
-enum { MAX_TAU = 1000, MAX_KEYS = 64 };
+enum { MAX_TAU = 1000, MAX_KEYS = 64, MAX_BYTES = 1 << 22 };
 
 static const char *const keys[] = {"dilate",    "dilate_tau",      "progressive", "ndcfg_dilate",
                                    "ndcfg_tau", "disperse",        "inflate_tau", "R",
-                                   "freeu",     "attention_scale", NULL};
+                                   "freeu",     "attention_scale", "low_res_tau", NULL};
 enum { KEY_COUNT = sizeof keys / sizeof keys[0] - 1 };
 
 static vd_status no_memory(void) {
@@ -218,7 +219,8 @@ static vd_status check_keys(const vd_json *doc, const vd_json_value *object,
 /* What speaks of re-dilated layers needs some; a file may do without if it has a companion. */
 static vd_status check_presence(const vd_json *doc, const vd_json_value *object,
                                 const vd_settings *s) {
-    const bool companion = s->freeu.rule != VD_FREEU_OFF || s->attention_ratio > 0;
+    const bool companion =
+        s->freeu.rule != VD_FREEU_OFF || s->attention_ratio > 0 || s->low_res_tau > 0;
     const bool speaks = s->progressive || s->ndcfg_count > 0 || s->ndcfg_tau > 0 ||
                         s->disperse_count > 0 || member(object, "dilate_tau") != NULL;
     if (s->dilate_count > 0 || (companion && !speaks))
@@ -242,6 +244,7 @@ vd_status vd_settings_parse(const vd_json *doc, const vd_json_value *object,
     VD_TRY(read_disperse(doc, object, s));
     VD_TRY(read_freeu(doc, object, &s->freeu));
     VD_TRY(read_attention(doc, object, &s->attention_ratio));
+    VD_TRY(read_tau(doc, object, "low_res_tau", 0, &s->low_res_tau));
     VD_TRY(check_presence(doc, object, s));
     *out = s;
     s = NULL;
@@ -250,13 +253,24 @@ done:
     return st;
 }
 
+const char *const vd_settings_row_keys[] = {"for", "about", NULL};
+
 vd_status vd_settings_read(const char *path, vd_settings **out) {
     vd_status st;
     vd_json *doc = NULL;
+    char *text = NULL;
+    size_t bytes = 0;
     *out = NULL;
-    VD_TRY(vd_json_read(path, "settings", &doc));
-    VD_TRY(vd_settings_parse(doc, vd_json_root(doc), NULL, path, out));
+    VD_TRY(vd_read_file(path, MAX_BYTES, &text, &bytes));
+    /* A list begins with a name. */
+    if (isalpha((unsigned char)text[strspn(text, " \t\r\n")])) {
+        VD_TRY(vd_settings_parse_list(text, path, out));
+    } else {
+        VD_TRY(vd_json_parse(text, bytes, path, &doc));
+        VD_TRY(vd_settings_parse(doc, vd_json_root(doc), vd_settings_row_keys, path, out));
+    }
 done:
     vd_json_destroy(doc);
+    free(text);
     return st;
 }

@@ -326,6 +326,20 @@ vd_status vd_model_scheduler(const vd_model *m, const char *name, vd_scheduler_c
     return st;
 }
 
+vd_status vd_model_schedule(const vd_model *m, const vd_render_request *r, size_t count,
+                            vd_scheduler **out) {
+    vd_status st;
+    vd_scheduler_config config = {0};
+    *out = NULL;
+    if (r->scheduler_config)
+        return vd_scheduler_create(r->scheduler_config, (int)r->steps, r->eta, count, out);
+    VD_TRY(vd_model_scheduler(m, r->scheduler, &config));
+    VD_TRY(vd_scheduler_create(&config, (int)r->steps, r->eta, count, out));
+done:
+    vd_scheduler_config_clear(&config);
+    return st;
+}
+
 void vd_model_release_text(vd_model *m, int i) {
     if (m->keep_loaded)
         return;

@@ -66,6 +66,10 @@ vd_status vd_model_need_vae(vd_model *model);
  * vd_scheduler_config_clear after VD_OK. */
 vd_status vd_model_scheduler(const vd_model *model, const char *name, vd_scheduler_config *out);
 
+/* The scheduler of a request, for samples of `count` values. */
+vd_status vd_model_schedule(const vd_model *model, const vd_render_request *r, size_t count,
+                            vd_scheduler **out);
+
 /* Called when a stage ends; keeps the network if keep_loaded. */
 void vd_model_release_text(vd_model *model, int index);
 void vd_model_release_unet(vd_model *model);

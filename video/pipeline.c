@@ -37,11 +37,7 @@ vd_status vd_render_frames(vd_model *model, const vd_render_request *request,
                        .consume = consume,
                        .consume_user = user};
     VD_TRY(vd_render_check(model, request));
-    j.h = request->height_px / model->info.latent_scale;
-    j.w = request->width_px / model->info.latent_scale;
-    j.pixels = j.h * j.w;
-    j.count = (size_t)(model->info.latent_channels * request->frames * j.pixels);
-    j.branches = request->guidance > 1 ? 2 : 1;
+    vd_stage_shape(&j);
     VD_TRY(make_latents(&j));
     if (j.ev->latents)
         VD_TRY(j.ev->latents(j.ev->user, j.latents, j.count));

@@ -80,10 +80,10 @@ static vd_status check_tiling(const char *name) {
                    name);
 }
 
-static vd_status check_settings(const vd_model *model, const vd_render_request *r) {
+static vd_status check_settings(const vd_model *model, const vd_render_request *r, int calls) {
     vd_status st = VD_OK;
     vd_spatial_paths paths = {0};
-    VD_TRY(vd_settings_check_steps(r->settings, (int)r->steps));
+    VD_TRY(vd_settings_check_steps(r->settings, calls));
     VD_TRY(vd_spatial_paths_of(&model->unet_config, &paths));
     VD_TRY(vd_settings_check_names(r->settings, paths.list));
 done:
@@ -111,15 +111,14 @@ static void check_add(check *c, const char *option, vd_status st) {
         c->problem(c->user, option, st);
 }
 
-static vd_status check_scheduler(const vd_model *model, const vd_render_request *r) {
-    vd_scheduler_config config;
+/* *calls: of the UNet. */
+static vd_status check_scheduler(const vd_model *model, const vd_render_request *r, int *calls) {
     vd_scheduler *scheduler = NULL;
-    vd_status st = vd_model_scheduler(model, r->scheduler, &config);
+    const vd_status st = vd_model_schedule(model, r, 1, &scheduler);
     if (st != VD_OK)
         return st;
-    st = vd_scheduler_create(&config, (int)r->steps, r->eta, 1, &scheduler);
+    *calls = vd_scheduler_calls(scheduler);
     vd_scheduler_destroy(scheduler);
-    vd_scheduler_config_clear(&config);
     return st;
 }
 
@@ -147,10 +146,11 @@ vd_status vd_request_check(const vd_model *model, const vd_render_request *r,
     CHECK("eta", eta);
     CHECK("vae-memory", check_number("vae-memory", r->vae_memory_gb, 0.001, 1e6));
     CHECK("vae-tiling", check_tiling(r->vae_tiling));
-    if (r->settings && steps == VD_OK)
-        CHECK("settings", check_settings(model, r));
-    if (!r->scheduler_config && steps == VD_OK && eta == VD_OK)
-        CHECK("scheduler", check_scheduler(model, r));
+    int calls = 0;
+    if (steps == VD_OK && eta == VD_OK)
+        CHECK("scheduler", check_scheduler(model, r, &calls));
+    if (r->settings && calls > 0)
+        CHECK("settings", check_settings(model, r, calls));
 #undef CHECK
     return c.first;
 }
@@ -207,6 +207,8 @@ vd_status vd_request_describe(vd_model *model, const vd_render_request *r, const
     vd_json_put_string(w, "seed", seed);
     if (r->scheduler)
         vd_json_put_string(w, "scheduler", r->scheduler);
+    if (r->method)
+        vd_json_put_string(w, "method", r->method);
     if (r->settings)
         vd_settings_put(w, "settings", r->settings);
     if (r->vae_tiling && strcmp(r->vae_tiling, "auto") != 0)

@@ -182,7 +182,22 @@ double vd_scheduler_init_noise_sigma(const vd_scheduler *s) {
 }
 
 double vd_scheduler_input_scale(const vd_scheduler *s, int i) {
-    return s->scales_input ? 1 / sqrt(s->sigmas[i] * s->sigmas[i] + 1) : 1;
+    return s->scales_input && s->sigmas != NULL ? 1 / sqrt(s->sigmas[i] * s->sigmas[i] + 1) : 1;
+}
+
+void vd_scheduler_x0(const vd_scheduler *s, int i, double *of_sample, double *of_output) {
+    double alpha = 0, sigma = 0;
+    if (s->sigmas != NULL) {
+        alpha = 1 / sqrt(s->sigmas[i] * s->sigmas[i] + 1);
+        sigma = s->sigmas[i] * alpha;
+    } else {
+        const double product = (double)s->alphas[(int)s->timesteps[i]];
+        alpha = sqrt(product);
+        sigma = sqrt(1 - product);
+    }
+    const vd_prediction_mix mix = vd_prediction_split(s->config.prediction, alpha, sigma);
+    *of_sample = mix.x0_sample * vd_scheduler_input_scale(s, i);
+    *of_output = mix.x0_output;
 }
 
 bool vd_scheduler_needs_noise(const vd_scheduler *s, int i) {

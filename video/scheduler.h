@@ -125,6 +125,10 @@ double vd_scheduler_init_noise_sigma(const vd_scheduler *s);
 /* The UNet gets the sample times this. */
 double vd_scheduler_input_scale(const vd_scheduler *s, int i);
 
+/* Of call i: the predicted finished sample x0 is *of_sample * sample + *of_output * model output.
+ */
+void vd_scheduler_x0(const vd_scheduler *s, int i, double *of_sample, double *of_output);
+
 /* Whether call i adds fresh N(0, 1) noise. */
 bool vd_scheduler_needs_noise(const vd_scheduler *s, int i);
 

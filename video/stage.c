@@ -5,6 +5,14 @@
 #include "core/memory.h"
 #include "video/state.h"
 
+void vd_stage_shape(vd_render_job *j) {
+    j->h = j->r->height_px / j->m->info.latent_scale;
+    j->w = j->r->width_px / j->m->info.latent_scale;
+    j->pixels = j->h * j->w;
+    j->count = (size_t)(j->m->info.latent_channels * j->r->frames * j->pixels);
+    j->branches = j->r->guidance > 1 ? 2 : 1;
+}
+
 vd_status vd_stage_report(const vd_render_job *j, vd_stage stage, int64_t done, int64_t total) {
     int64_t before = stage == VD_STAGE_DENOISE && j->resume && done > 0 ? j->resume->next : 0;
     vd_progress p = {stage, done, total, before};

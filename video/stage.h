@@ -18,9 +18,14 @@ typedef struct vd_render_job {
     int64_t pooled_width;
     float *latents;                 /* host [1, channels, frames, h, w]; from vd_stage_denoise */
     struct vd_render_state *resume; /* to go on from; or NULL */
+    /* UNet calls of renders that this one is made of, before and after its own (low_res.h). */
+    int64_t calls_before, calls_after;
     vd_status (*consume)(void *user, const uint8_t *rgb);
     void *consume_user;
 } vd_render_job;
+
+/* Fills h, w, pixels, count and branches from the request. */
+void vd_stage_shape(vd_render_job *j);
 
 /* Each fills its member of the job, or passes frames to the job's consumer and events. */
 vd_status vd_stage_text(vd_render_job *j);

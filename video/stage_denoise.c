@@ -6,6 +6,7 @@
 
 #include "unet3d/method_plan.h"
 #include "video/guidance.h"
+#include "video/low_res.h"
 #include "video/noise.h"
 #include "video/stage.h"
 #include "video/state.h"
@@ -27,6 +28,7 @@ typedef struct denoiser {
     float *noise, *noise_scratch;     /* host, for stochastic schedulers */
     int next;                         /* the call that the latents are for */
     double saved_s;                   /* when the state was saved last */
+    float *guide;                     /* host: a small render, enlarged (low_res.h); NULL: none */
 } denoiser;
 
 static vd_status denoiser_memory(const vd_render_job *j, denoiser *d) {
@@ -67,19 +69,7 @@ static void denoiser_free(vd_backend *be, denoiser *d) {
     free(d->mixed);
     free(d->noise);
     free(d->noise_scratch);
-}
-
-static vd_status make_scheduler(const vd_render_job *j, vd_scheduler **out) {
-    vd_status st = VD_OK;
-    vd_scheduler_config config = {0};
-    if (j->r->scheduler_config)
-        return vd_scheduler_create(j->r->scheduler_config, (int)j->r->steps, j->r->eta, j->count,
-                                   out);
-    VD_TRY(vd_model_scheduler(j->m, j->r->scheduler, &config));
-    VD_TRY(vd_scheduler_create(&config, (int)j->r->steps, j->r->eta, j->count, out));
-done:
-    vd_scheduler_config_clear(&config);
-    return st;
+    free(d->guide);
 }
 
 /* Initial latents, then times init_noise_sigma. */
@@ -133,6 +123,17 @@ static vd_status predict(const vd_render_job *j, denoiser *d, int call) {
     }
 done:
     return st;
+}
+
+/* The guided prediction of a call: the network's, or the small render's. */
+static vd_status guided_prediction(const vd_render_job *j, denoiser *d, int call, float *guided) {
+    if (!d->guide || call >= j->r->settings->low_res_tau)
+        return predict(j, d, call);
+    double of_sample = 0, of_output = 0;
+    vd_scheduler_x0(d->scheduler, call, &of_sample, &of_output);
+    for (size_t i = 0; i < j->count; i++)
+        guided[i] = (float)(((double)d->guide[i] - of_sample * (double)j->latents[i]) / of_output);
+    return VD_OK;
 }
 
 static vd_status check_finite(const vd_render_job *j, int step) {
@@ -196,13 +197,14 @@ static bool save_is_due(const vd_render_job *j, const denoiser *d) {
 static vd_status loop(const vd_render_job *j, denoiser *d) {
     vd_status st = VD_OK;
     int calls = vd_scheduler_calls(d->scheduler);
-    const float *guided = j->branches == 2 ? d->mixed : d->prediction;
+    float *guided = j->branches == 2 ? d->mixed : d->prediction;
+    const int64_t total = j->calls_before + calls + j->calls_after;
     VD_TRY(restore(j, d));
     const int first = d->next;
-    VD_TRY(vd_stage_report(j, VD_STAGE_DENOISE, 0, calls));
+    VD_TRY(vd_stage_report(j, VD_STAGE_DENOISE, j->calls_before, total));
     for (int i = first; i < calls; i++) {
         VD_TRY(vd_stage_check_stop(j));
-        VD_TRY(predict(j, d, i));
+        VD_TRY(guided_prediction(j, d, i, guided));
         const float *noise = NULL;
         if (vd_scheduler_needs_noise(d->scheduler, i)) {
             noise = j->r->step_noise ? j->r->step_noise + (size_t)i * j->count : d->noise;
@@ -217,7 +219,7 @@ static vd_status loop(const vd_render_job *j, denoiser *d) {
             save(j, d);
         if (j->ev->step)
             VD_TRY(j->ev->step(j->ev->user, i, j->latents, guided, j->count));
-        VD_TRY(vd_stage_report(j, VD_STAGE_DENOISE, i + 1, calls));
+        VD_TRY(vd_stage_report(j, VD_STAGE_DENOISE, j->calls_before + i + 1, total));
     }
 done:
     /* A call that was stopped has not touched the latents. */
@@ -261,10 +263,44 @@ done:
     return st;
 }
 
+/* The render at the model's own size that guides this one. */
+static vd_status render_small(vd_render_job *j, denoiser *d) {
+    vd_status st;
+    const vd_model_info *info = &j->m->info;
+    const bool keep_loaded = j->m->keep_loaded;
+    vd_render_request r = *j->r;
+    const vd_render_events ev = {
+        .user = j->ev->user, .should_stop = j->ev->should_stop, .progress = j->ev->progress};
+    vd_render_job small = *j;
+    if (!vd_low_res_size(info, j->r->width_px, j->r->height_px, &r.width_px, &r.height_px))
+        return VD_OK;
+    r.settings = NULL;
+    r.latents = r.step_noise = NULL;
+    r.state_path = NULL; /* the large render keeps one */
+    small.r = &r;
+    small.ev = &ev;
+    small.latents = NULL;
+    small.resume = NULL;
+    small.calls_after = vd_scheduler_calls(d->scheduler);
+    vd_stage_shape(&small);
+    j->m->keep_loaded = true;
+    VD_TRY(vd_stage_denoise(&small));
+    j->calls_before = small.calls_after;
+    VD_TRY(vd_stage_floats(j->count, &d->guide));
+    vd_low_res_enlarge(d->guide, j->h, j->w, small.latents, small.h, small.w,
+                       info->latent_channels * r.frames);
+done:
+    j->m->keep_loaded = keep_loaded;
+    free(small.latents);
+    return st;
+}
+
 vd_status vd_stage_denoise(vd_render_job *j) {
     vd_status st = VD_OK;
     denoiser d = {0};
-    VD_TRY(make_scheduler(j, &d.scheduler));
+    VD_TRY(vd_model_schedule(j->m, j->r, j->count, &d.scheduler));
+    if (j->r->settings && j->r->settings->low_res_tau > 0)
+        VD_TRY(render_small(j, &d));
     VD_TRY(vd_stage_floats(j->count, &j->latents));
     start_latents(j, &d);
     VD_TRY(vd_model_need_unet(j->m));

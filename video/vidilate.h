@@ -94,6 +94,8 @@ typedef struct vd_render_request {
      */
     const char *vae_tiling;
     double vae_memory_gb; /* 10^9 bytes, above 0; vd_render_defaults has 4 */
+    /* The method's name that the settings came from, kept in the file's metadata only; or NULL. */
+    const char *method;
     /* Start from these instead of noise, before init_noise_sigma: [1, C, frames, h, w]; or NULL. */
     const float *latents;
     /* Noise of the stochastic schedulers' steps instead of the generator's:
@@ -116,6 +118,28 @@ VD_API vd_render_request vd_render_defaults(const vd_model *model);
 /* VD_ERR_USAGE: says which value cannot be, and what is allowed. VD_ERR_INPUT: the settings name
  * layers that the model has not, or more steps than there are. */
 VD_API vd_status vd_render_check(const vd_model *model, const vd_render_request *request);
+
+/* Settings for a model, size, number of steps and scheduler, by a method's name. */
+typedef struct vd_method_choice {
+    struct vd_settings *settings; /* NULL: the plain network */
+    char *why;     /* one line: from which row of the configs folder, by which rule */
+    char *row;     /* that row's name; or NULL */
+    char *warning; /* one line for the person; or NULL */
+} vd_method_choice;
+
+/* "auto", "direct", "redilate", "attn-scale", "freeu", "low-res", "disperse", "ndcfg", NULL. */
+VD_API const char *const *vd_method_names(void);
+
+/* Chooses for the request's size, steps and scheduler; its `settings` are not read. `configs` is a
+ * folder of settings files (configs/README.md) or NULL for general rules alone. To be freed with
+ * vd_method_choice_free; the request borrows the settings. */
+VD_API vd_status vd_method_choose(const vd_model *model, const vd_render_request *request,
+                                  const char *method, const char *configs, vd_method_choice *out);
+
+/* The same out of a file: JSON, or a list of ScaleCrafter's (unet3d/settings.h), of which names
+ * that the model lacks are left out with a warning. */
+VD_API vd_status vd_method_read(const vd_model *model, const char *path, vd_method_choice *out);
+VD_API void vd_method_choice_free(vd_method_choice *choice);
 
 /* Denoising ends, and its network is released, before decoding begins. */
 typedef enum vd_stage { VD_STAGE_TEXT, VD_STAGE_DENOISE, VD_STAGE_DECODE } vd_stage;
