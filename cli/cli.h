@@ -60,6 +60,10 @@ void cli_command_free(cli_command *command);
 /* Sets one option from text, as the command line would. */
 vd_status cli_set(cli_command *command, const char *name, const char *value);
 
+/* The same for a value that a file recorded: "@" at the beginning of a prompt is then part of it.
+ */
+vd_status cli_set_recorded(cli_command *command, const char *name, const char *value);
+
 /* Prints "vidilate: message" of the last error on stderr; returns the exit code. */
 int cli_report(vd_status status);
 

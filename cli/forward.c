@@ -279,7 +279,7 @@ int cli_forward(int argc, char **argv) {
     cli_command command = {.name = "forward",
                            .usage = "--manifest M.json --case NAME -o FILE",
                            .summary = "Runs one case of a parity manifest on its in.* tensors and "
-                                      "writes the outputs in PyTorch's layout, float32 (R: "
+                                      "writes the outputs in\nPyTorch's layout, float32 (R: "
                                       "float64).",
                            .options = options,
                            .option_count = sizeof options / sizeof options[0]};

@@ -229,7 +229,8 @@ int cli_inspect(int argc, char **argv) {
     if (done_early)
         goto done;
     if (!path) {
-        st = vd_fail(VD_ERR_USAGE, "inspect: no PATH given");
+        st = vd_fail(VD_ERR_USAGE,
+                     "inspect: give a model folder, a .safetensors file or a rendered file");
         goto done;
     }
     VD_TRY(vd_json_writer_create(&w));

@@ -125,6 +125,16 @@ vd_status cli_set(cli_command *c, const char *name, const char *value) {
     return o ? set_option(c, o, value) : unknown_option(c, name);
 }
 
+vd_status cli_set_recorded(cli_command *c, const char *name, const char *value) {
+    const cli_option *o = find(c, name, strlen(name));
+    if (!o || o->kind != CLI_PROMPT)
+        return cli_set(c, name, value);
+    *(const char **)o->target = value;
+    if (o->given)
+        *o->given = true;
+    return VD_OK;
+}
+
 static void print_help(const cli_command *c) {
     printf("Usage: vidilate %s %s\n\n%s\n\nOptions:\n", c->name, c->usage, c->summary);
     for (size_t i = 0; i < c->option_count; i++) {

@@ -50,10 +50,8 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
          NULL, NULL},
         {"vae-tiling", 0, CLI_CHOICE, &a->vae_tiling, "MODE",
          "how frames are decoded: off (whole), exact (the same in bands of bounded memory), plain "
-         "or "
-         "sync (blended tiles, as diffusers and ScaleCrafter have them), auto: exact where the "
-         "whole "
-         "decode would take more than --vae-memory (auto)",
+         "or sync (blended tiles, as diffusers and ScaleCrafter have them), auto: exact where the "
+         "whole decode would take more than --vae-memory (auto)",
          VAE_TILINGS, NULL},
         {"vae-memory", 0, CLI_DOUBLE, &a->vae_memory, "GB",
          "activations of an exact decode; with less it computes more (4)", NULL, NULL},

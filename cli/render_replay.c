@@ -7,22 +7,40 @@
 
 static const char SHIPPED_MODEL[] = "shapes";
 
+static bool is_in(const char *const *list, const char *key) {
+    while (*list && strcmp(key, *list) != 0)
+        list++;
+    return *list != NULL;
+}
+
 static vd_status apply_member(cli_command *command, const vd_json *doc, const vd_json_value *v) {
     /* What the file records about itself; --model is a folder, and only its name is known. The
      * settings are no option's text: cli_render_method takes them. */
     static const char *const facts[] = {"model",   "model-hash",   "model-size", "version",
                                         "backend", "from-latents", "settings",   NULL};
+    /* What vd_request_describe records, and no more: a clip that somebody sent names no file to
+     * read or to write. */
+    static const char *const options[] = {"prompt", "negative-prompt",
+                                          "width",  "height",
+                                          "frames", "fps",
+                                          "steps",  "guidance",
+                                          "eta",    "guidance-rescale",
+                                          "seed",   "scheduler",
+                                          "codec",  "pix-fmt",
+                                          "crf",    "dtype",
+                                          NULL};
     const char *key = vd_json_key(v);
     char number[40];
-    for (const char *const *fact = facts; *fact; fact++)
-        if (strcmp(key, *fact) == 0)
-            return VD_OK;
+    if (is_in(facts, key))
+        return VD_OK;
+    if (!is_in(options, key))
+        return vd_json_fail(doc, v, "is nothing that a clip records of its render");
     switch (vd_json_type_of(v)) {
     case VD_JSON_STRING:
-        return cli_set(command, key, vd_json_string(v));
+        return cli_set_recorded(command, key, vd_json_string(v));
     case VD_JSON_NUMBER:
         snprintf(number, sizeof number, "%.17g", vd_json_number(v));
-        return cli_set(command, key, number);
+        return cli_set_recorded(command, key, number);
     default:
         return vd_json_fail(doc, v, "expected a text or a number");
     }

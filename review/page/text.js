@@ -30,8 +30,9 @@ function shellQuoted(text) {
         ? text : "'" + text.replaceAll("'", "'\\''") + "'";
 }
 
-/* What a file tells about itself and is no option of render. */
-const FACTS = ["model", "model-hash", "model-size", "version", "backend", "from-latents", "settings"];
+/* The options that a clip records. Others, which only a forged file has, would name files. */
+const RECORDED = ["prompt", "negative-prompt", "width", "height", "frames", "fps", "steps", "guidance",
+                  "guidance-rescale", "eta", "seed", "scheduler", "codec", "pix-fmt", "crf", "dtype"];
 
 function stem(file) {
     return file.replace(/\.[^.]*$/, "");
@@ -41,9 +42,11 @@ function stem(file) {
 function renderCommand(clip) {
     if (!clip.settings)
         return null;
+    /* render would read a file for such a prompt. */
+    if (["prompt", "negative-prompt"].some(key => String(clip.settings[key]).startsWith("@")))
+        return replayCommand(clip);
     const words = ["vidilate", "render"];
-    const entries = Object.entries(clip.settings)
-        .filter(([key]) => !FACTS.includes(key) && /^[a-z0-9-]+$/.test(key));
+    const entries = Object.entries(clip.settings).filter(([key]) => RECORDED.includes(key));
     const model = clip.settings.model;
     let before = "";
     if (typeof model === "string" && model !== "shapes")

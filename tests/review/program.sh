@@ -64,6 +64,23 @@ check "none here" [ "$(score ring-direct-1.mp4 black_frames)$(score ring-direct-
 check "a foreign clip has no settings" grep -qE '"file":"foreign.mp4"[^]]*\],"settings":null' scores.json
 check "eight PNG files are one clip" grep -qE '"file":"frames-0001.png","id":"[0-9a-f]{16}","width":64,"height":48,"frames":8,"fps":8' scores.json
 
+# What somebody else sent reads no file and writes none but the output.
+forge() { # settings as JSON
+    ffmpeg -nostdin -v error -y -i clips/foreign.mp4 -c copy -movflags use_metadata_tags -metadata \
+        vidilate="$1" forged.mp4
+}
+forge '{"prompt": "@secret.txt", "steps": 1, "save-latents": "stolen.safetensors"}'
+expect 3 'save-latents"]: is nothing that a clip records' "$PROGRAM" render --from forged.mp4 -o x.mp4
+forge '{"prompt": "x", "output": "stolen.mp4", "force": ""}'
+expect 3 "output: is nothing that a clip records" "$PROGRAM" render --from forged.mp4 -o x.mp4
+picks() {
+    echo "{\"version\": 1, \"picks\": [{\"file\": \"a.mp4\", \"verdict\": \"pick\", \"settings\": $1}]}" >picks.json
+    "$PROGRAM" batch --from picks.json --out larger --dry-run >out.txt 2>err.txt
+}
+check "a prompt that begins with @ is a prompt" picks '{"prompt": "@nowhere.txt", "steps": 1}'
+picks '{"prompt": "x", "save-latents": "stolen.safetensors"}' && fail "picks name a file to write"
+check "it says which" grep -qF 'save-latents"]: is nothing that a clip records' err.txt
+
 # A full disk: every write beyond the limit fails.
 mkdir whole
 cp clips/ring-direct-?.mp4 whole
