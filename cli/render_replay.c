@@ -20,15 +20,11 @@ static vd_status apply_member(cli_command *command, const vd_json *doc, const vd
                                         "backend", "from-latents", "settings",   NULL};
     /* What vd_request_describe records, and no more: a clip that somebody sent names no file to
      * read or to write. */
-    static const char *const options[] = {"prompt", "negative-prompt",
-                                          "width",  "height",
-                                          "frames", "fps",
-                                          "steps",  "guidance",
-                                          "eta",    "guidance-rescale",
-                                          "seed",   "scheduler",
-                                          "codec",  "pix-fmt",
-                                          "crf",    "dtype",
-                                          NULL};
+    static const char *const options[] = {
+        "prompt", "negative-prompt", "width",      "height",     "frames",
+        "fps",    "steps",           "guidance",   "eta",        "guidance-rescale",
+        "seed",   "scheduler",       "codec",      "pix-fmt",    "crf",
+        "dtype",  "method",          "vae-tiling", "vae-memory", NULL};
     const char *key = vd_json_key(v);
     char number[40];
     if (is_in(facts, key))

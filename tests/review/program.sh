@@ -24,7 +24,6 @@ for name in - x x.mp4 ''; do
 done
 expect 2 "not both" review clips --sheet 's%d.png' --no-sheet
 expect 2 "PNG" review clips --sheet s.mp4
-expect 2 "%d" review clips --sheet s.png
 expect 3 "nowhere: No such file" review nowhere
 expect 3 "notes.txt: Not a directory" review clips/notes.txt
 expect 3 "empty: holds no clips" review empty
