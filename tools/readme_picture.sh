@@ -9,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 
 row=0
 while read -r seed prompt; do
-    "$program" render --prompt "$prompt" --seed "$seed" -o "$work/f%02d.png"
+    "$program" render --force --prompt "$prompt" --seed "$seed" -o "$work/f%02d.png"
     ffmpeg -nostdin -v error -y -i "$work/f%02d.png" \
         -vf "scale=96:96:flags=neighbor,tile=8x1:margin=2:padding=4:color=0x808080" \
         -frames:v 1 "$work/row$row.png"

@@ -9,27 +9,25 @@ keeps a checkpoint in --work, and `words`, `coarse` and `unet` with the same --w
   coarse  the inner levels of the UNet, on what the caption alone must decide; optional, cheap
   unet    UNet and text encoder: v-prediction on betas rescaled to zero terminal SNR; writes the whole folder
 
-WHAT SHIPS.  The weights in models/shapes are the recipe's first weights (FIRST below; 7,800 steps at batch 8), with
-their scheduler, but for the decoder, which comes from the first run below.  No run of this script has bettered the
-UNet and the text encoder yet.
-
-WHAT WAS TRIED, warm-started from FIRST, on two cores shared with other work.  The decoder alone, 453 steps in 11
-minutes:
+WHAT SHIPS.  The decoder comes from the first command below, the text encoder and the UNet from the other two, all
+warm-started from the recipe's first weights (FIRST; 7,800 steps at batch 8), on two cores shared with other work:
 
     python3 tools/train_shapes.py vae --init FIRST --out OUT --work work/vae --minutes 11 --lr 1e-3 --ema 0.99
+    python3 tools/train_shapes.py words --init FIRST --out OUT --work work/unet
+    torchrun --nproc_per_node 2 -- tools/train_shapes.py unet --init FIRST --vae OUT/vae --out OUT --work work/unet \
+        --threads 1 --compile --lr 1.5e-3 --warmup 30 --probe 200 --path 1 --minutes 46
 
-brought the mean absolute error on held-out pictures (0..1) from 0.0179 to 0.0085 at 64x64 and from 0.0143 to 0.0060
-at 128x128, but on 200 held-out captions the clips scored the same within chance (all four right: 0.325 before, 0.345
-after; one object: 0.965, 0.950).  The edges are still soft; the UNet's latents are the likely cause.
+The decoder's 453 steps brought the mean absolute error on held-out pictures (0..1) from 0.0179 to 0.0085 at 64x64 and
+from 0.0143 to 0.0060 at 128x128.  Between the other two lay some 430 steps of `unet` at --lr 8e-4 without the path read-outs
+(--path 0), which taught the frames' places and nothing of the direction; whether they are needed is not known.  The last
+command made 1,140 steps of 16 clips.  On 200 held-out captions at 50 steps and guidance 7.5: one object 0.900, colour 0.910, shape
+0.925, motion 0.990, all four 0.765 (FIRST with the new decoder: 0.950, 0.945, 0.795, 0.430, 0.345).
 
-FIRST ignores the direction of motion in the caption: "left" and "right" leave its text encoder 0.08 apart, in vectors
-of length 7.7, and its last training step still shows the clip, so that it may read the motion from the noise.
-`words` and the zero-SNR betas are meant to remove both causes.  Runs of `unet` of some hundred steps had
-not learnt the direction (14 clips: all four right 0.14); whether a long run learns it is not known.  `coarse` did not
-bring it in 300 steps either.  The long run to do:
-
-    python3 tools/train_shapes.py words  --init FIRST --out OUT --work work/unet
-    python3 tools/train_shapes.py unet   --init FIRST --vae OUT/vae --out OUT --work work/unet --minutes 180 --compile
+WHY.  FIRST ignores the direction of motion in the caption: "left" and "right" leave its text encoder 0.08 apart, in vectors of length
+7.7 (`words` gives them codes), and its last training step still shows the clip, so that it may read the motion from
+the noise (the betas are rescaled to zero terminal SNR).  That was not enough: several runs of some hundred steps, `coarse` among
+them, answered pure noise with a clip that stands still.  The path read-outs (Probes) and a learning rate of 1.5e-3 together
+brought the direction within 150 steps; at 8e-4 and below nothing had moved.
 
 From scratch (no --init; not tried yet) the VAE comes first:
 
@@ -51,6 +49,7 @@ import time
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
@@ -97,6 +96,35 @@ def save(module, folder):
         f.write("\n")
     for f in os.listdir(folder):
         os.chmod(os.path.join(folder, f), 0o644)
+
+
+class Workers:
+    """The processes of a run started by torchrun (one thread each), or this one alone.
+
+    One process a core beats one process with as many threads by a third, and suffers less from other work beside it.
+    """
+
+    def __init__(self):
+        self.count, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+        if self.count > 1:
+            dist.init_process_group("gloo")
+
+    def average_gradients(self, params):
+        if self.count == 1:
+            return
+        flat = torch.cat([p.grad.flatten() if p.grad is not None else p.new_zeros(p.numel()) for p in params])
+        dist.all_reduce(flat)
+        flat /= self.count
+        for p, g in zip(params, flat.split([p.numel() for p in params])):
+            p.grad = g.view_as(p)
+
+    def agree(self, value):
+        """The first process's value."""
+        if self.count == 1:
+            return value
+        box = torch.tensor([value], dtype=torch.float64)
+        dist.broadcast(box, 0)
+        return box.item()
 
 
 def no_dropout(module):
@@ -150,26 +178,29 @@ class Pool:
         return torch.cat(parts).mean(0)
 
     def batch(self, pure, drop):
-        """Captions and latents (n, 4, frames, h, w); where `pure`, for steps of pure noise, the caption's mean clip.
+        """Captions, latents (n, 4, frames, h, w) and ways (n, 3; NaN without a caption); where `pure`, for steps of pure
+        noise, the latents are the caption's mean clip.
 
         A share `drop` of the captions is empty.  The mean has the same optimum as single clips and no scatter.
         """
-        words, z = [], []
+        words, z, ways = [], [], []
         for p in pure:
             i = int(self.rng.integers(len(self.specs)))
             (c, s, m, b), l = self.specs[i], self.latents[i]
             if self.rng.random() < 0.5:
                 m, l = data.REVERSED[m], l.flip(0)
             spec = c, s, m, b
+            ways.append(WAYS[m])
             if self.rng.random() < drop:
                 words.append("")
+                ways[-1] = (math.nan,) * 3
             elif p:
                 words.append(data.caption(spec))
                 l = self.mean(spec)
             else:
                 words.append(data.vary(spec, self.rng))
             z.append(l)
-        return words, torch.stack(z).transpose(1, 2)
+        return words, torch.stack(z).transpose(1, 2), torch.tensor(ways, dtype=torch.float32)
 
 
 def make_tokenizer(folder):
@@ -221,12 +252,19 @@ def export(out, args, vae, unet, text, ema=None):
         f.write("\n")
 
 
+# The object's path: right-, down- and outward movement from the first frame to the last.
+WAYS = {"moving left": (-1, 0, 0), "moving right": (1, 0, 0), "moving up": (0, -1, 0), "moving down": (0, 1, 0),
+        "growing": (0, 0, 1), "shrinking": (0, 0, -1), "standing still": (0, 0, 0)}
+
+
 class Probes(torch.nn.Module):
-    """Linear read-outs of frame number, row and column from the features of every level, for the first steps.
+    """Linear read-outs, for the first steps, of what the features must carry so that motion follows the caption.
 
     Nothing tells this kind of UNet which frame is which but the zero padding of its temporal convolutions, and
-    "left" and "right" differ only in the order of the frames.  Asking for the place as well, for some hundred steps,
-    makes the features carry it; the read-outs are then thrown away.
+    "left" and "right" differ only in the order of the frames.  So frame number, row and column are asked of every
+    level, and of those that come after the text the object's path, frame by frame: the product of the caption's
+    direction and the frame number, which the loss on pictures alone had not found in 400 steps and which this teaches
+    in 100.  The read-outs are then thrown away.
     """
 
     def __init__(self, unet):
@@ -237,6 +275,26 @@ class Probes(torch.nn.Module):
         self.seen = {}
         self.hooks = [c.register_forward_hook(lambda m, i, o, k=k: self.seen.__setitem__(k, o))
                       for k, c in enumerate(convs)]
+        late = [*unet.down_blocks[1].temp_attentions, *unet.mid_block.temp_attentions,
+                *(c for b in unet.up_blocks for c in b.temp_convs)]
+        width = [m.proj_out.out_features if hasattr(m, "proj_out") else m.conv4[-1].out_channels for m in late]
+        self.paths = torch.nn.ModuleList(torch.nn.Linear(c, 3) for c in width)
+        self.hooks += [m.register_forward_hook(lambda m, i, o, k=k: self.seen.__setitem__(("path", k), o))
+                       for k, m in enumerate(late)]
+
+    def path_loss(self, ways):
+        """Mean squared error of the paths (n, 3; NaN: not asked)."""
+        asked = ~ways.isnan().any(1)
+        if not asked.any():
+            return ways.new_zeros(())
+        want = (ways.view(-1, 1, 3) * torch.linspace(-1, 1, 8).view(1, 8, 1))[asked][:, :, None, None]
+        total = 0.0
+        for k, head in enumerate(self.paths):
+            h = self.seen["path", k]
+            h = (h[0] if isinstance(h, tuple) else getattr(h, "sample", h)).float()
+            h = h.view(-1, 8, *h.shape[1:]).permute(0, 1, 3, 4, 2)[asked]
+            total = total + ((head(F.layer_norm(h, h.shape[-1:])) - want) ** 2).mean()
+        return total / len(self.paths)
 
     def loss(self):
         total = 0.0
@@ -272,6 +330,7 @@ def load(args):
 
 
 def train_unet(args):
+    workers = Workers()
     torch.manual_seed(args.seed)
     vae, unet, text, tokenizer = load(args)
     params = list(unet.parameters()) + list(text.parameters())
@@ -292,8 +351,9 @@ def train_unet(args):
         print(f"resumed at step {step}, {spent / 60:.1f} min", flush=True)
     os.makedirs(args.work, exist_ok=True)
     t0 = time.time()
-    pool = Pool(vae, args.pool, args.seed + step, os.path.join(args.work, "pool.pt"))
-    rng = np.random.default_rng(args.seed + 7919 + step)
+    torch.manual_seed(args.seed + step + 1000003 * workers.rank)
+    pool = Pool(vae, args.pool, args.seed + step + 15485863 * workers.rank, os.path.join(args.work, f"pool{workers.rank}.pt"))
+    rng = np.random.default_rng(args.seed + 7919 + step + 32452843 * workers.rank)
     print(f"pool of {args.pool} clips in {time.time() - t0:.0f} s", flush=True)
 
     def forward(noisy, t, ids):
@@ -305,27 +365,31 @@ def train_unet(args):
         opt.add_param_group({"params": list(probes.parameters())})
     last = saved = time.time()
     while True:
-        spent += time.time() - last
+        spent = workers.agree(spent + time.time() - last)
         last = time.time()
         progress = step / args.steps if args.steps else spent / (60 * args.minutes)
-        if progress >= 1 or last - saved > 300:
+        save_now = workers.agree(progress >= 1 or last - saved > 300)
+        if save_now and workers.rank == 0:
             torch.save({"step": step, "spent": spent, "params": [p.detach() for p in params], "ema": ema,
                         "opt": opt.state_dict() if not probes else None}, path + ".new")
             os.replace(path + ".new", path)
             export(args.out, args, vae, unet, text, ema)
+        if save_now:
             saved = time.time()
-            if progress >= 1:
-                break
+        if progress >= 1:
+            break
         lr = args.lr * min(1, (step + 1) / args.warmup) * 0.5 * (1 + math.cos(math.pi * min(1, progress)))
         for g in opt.param_groups:
             g["lr"] = lr
         pool.add(args.fresh)
-        # Noise levels: what the clip shows is decided at the noisy end, so that is where most of the batch goes.
+        # Noise levels: what the clip shows is decided at the noisy end, so that is where most of the batch goes at first;
+        # later the share of pure noise falls to a twentieth, and the rest sharpens what is drawn.
+        pure = max(0.05, args.pure * (1 - progress / 0.4))
         u = rng.random(args.batch)
-        t = np.where(np.arange(args.batch) < round(args.pure * args.batch), 999,
-                     np.where(rng.random(args.batch) < args.high / (1 - args.pure), 999 - 249 * u ** 1.5, 1000 * u))
+        t = np.where(rng.random(args.batch) < pure, 999,
+                     np.where(rng.random(args.batch) < args.high / (1 - pure), 999 - 249 * u ** 1.5, 1000 * u))
         t = torch.from_numpy(t.astype(np.int64))
-        words, z = pool.batch((t == 999).tolist(), args.drop)
+        words, z, ways = pool.batch((t == 999).tolist(), args.drop)
         ids = tokenizer(words, padding="max_length", max_length=16, return_tensors="pt").input_ids
         a = abar[t].view(-1, 1, 1, 1, 1)
         noise = torch.randn(z.shape)
@@ -342,20 +406,21 @@ def train_unet(args):
         loss = (weight * (v - target) ** 2).mean()
         losses.append(loss.item())
         if probes:
-            place = probes.loss()
-            loss = loss + 0.1 * place
+            place, route = probes.loss(), probes.path_loss(torch.where((t > 900)[:, None], ways, math.nan))
+            loss = loss + 0.1 * place + args.path * route
         opt.zero_grad(set_to_none=True)
         loss.backward()
+        workers.average_gradients(params)
         torch.nn.utils.clip_grad_norm_(params, 1.0)
         opt.step()
         step += 1
         d = min(args.ema, (1 + step) / (10 + step))
         with torch.no_grad():
             torch._foreach_lerp_(ema, [p.detach() for p in params], 1 - d)
-        if step % args.log == 0:
+        if step % args.log == 0 and workers.rank == 0:
             print(f"step {step}  {(spent + time.time() - last) / 60:.1f} min  {np.mean(losses[-args.log:]):.4f} loss  "
                   f"{lr:.2e} lr  {(time.time() - last):.2f} s/step"
-                  + (f"  {place.item():.3f} place" if probes else ""), flush=True)
+                  + (f"  {place.item():.3f} place  {route.item():.3f} path" if probes else ""), flush=True)
 
 
 def train_words(args):
@@ -458,7 +523,7 @@ def train_coarse(args):
         for kind, n in (("pure", 64), ("high", 320), ("low", 192)):
             rows = []
             for _ in range(0, n, 8):
-                words, z = pool.batch([False] * 8, args.drop)
+                words, z, _ = pool.batch([False] * 8, args.drop)
                 u = torch.from_numpy(rng.random(8))
                 t = {"pure": u * 0 + 999, "high": 999 - 200 * u ** 1.5, "low": 750 * u}[kind].long()
                 a = abar[t].view(-1, 1, 1, 1, 1)
@@ -472,9 +537,6 @@ def train_coarse(args):
     for block in (unet.conv_in, unet.transformer_in, unet.time_embedding, unet.down_blocks[0], unet.up_blocks, unet.conv_out,
                   unet.conv_norm_out, text):
         block.requires_grad_(False)
-    # The object's path, read from every place alike: right-, down- and outward movement, frame by frame.
-    ways = {"moving left": (-1, 0, 0), "moving right": (1, 0, 0), "moving up": (0, -1, 0), "moving down": (0, 1, 0),
-            "growing": (0, 0, 1), "shrinking": (0, 0, -1), "standing still": (0, 0, 0)}
     ramp = torch.linspace(-1, 1, 8).view(1, 8, 1)
     paths = torch.nn.ModuleList([torch.nn.Linear(80, 3), torch.nn.Linear(80, 3), torch.nn.Linear(112, 3),
                                  torch.nn.Linear(112, 3)])
@@ -506,7 +568,7 @@ def train_coarse(args):
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             feats = inner(h, t, ids)
         loss, n = 0.0, want.shape[0]
-        path_want = (torch.tensor([ways[s[2]] for s in specs]).view(8, 1, 3) * ramp).view(64, 1, 1, 3)
+        path_want = (torch.tensor([WAYS[s[2]] for s in specs]).view(8, 1, 3) * ramp).view(64, 1, 1, 3)
         path_err = []
         for k, (f, head) in enumerate(zip(feats, heads)):
             f = f[:n].float().permute(0, 2, 3, 1)
@@ -651,9 +713,10 @@ def main():
     p.add_argument("--lr", type=float, default=8e-4)
     p.add_argument("--warmup", type=int, default=200)
     p.add_argument("--drop", type=float, default=0.10, help="share of captions dropped")
-    p.add_argument("--pure", type=float, default=0.375, help="share of each batch at the last, pure-noise step")
+    p.add_argument("--pure", type=float, default=0.375, help="share of each batch at the last, pure-noise step, at first")
     p.add_argument("--high", type=float, default=0.40, help="share of each batch among the noisiest quarter of the steps")
     p.add_argument("--probe", type=int, default=300, help="steps with place read-outs (not compiled)")
+    p.add_argument("--path", type=float, default=0.5, help="weight of the path read-outs in those steps")
     p.add_argument("--ema", type=float, default=0.999)
     p.add_argument("--snr-limit", type=float, default=6.0)
     p.add_argument("--pool", type=int, default=3072, help="encoded clips kept")
