@@ -430,7 +430,7 @@ static void test_crooked_map(void) {
     double values[25 * 9] = {0};
     vd_dispersion crooked = {3, 5, 3, 2, 0.05, values};
     const trial t = {1, 4, 4, 2, 2, 3, 1, NO_RESIDUAL, {1, 1}, 0, &crooked};
-    float zeros[4 * 4 * 2] = {0};
+    float zeros[2 * 2 * 9] = {0}; /* the weight, the larger of what it serves for */
     device d;
     device_open(&d, VD_F32, 1);
     vd_conv_layer layer = {.in = 2, .out = 2, .kernel_h = 3, .kernel_w = 3};
