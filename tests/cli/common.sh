@@ -3,7 +3,7 @@
 set -uo pipefail
 PROGRAM=$1
 SOURCE=$2
-GOLDEN=${3-}
+GOLDEN=$3
 MODEL=$SOURCE/models/shapes
 WORK=$(mktemp -d)
 trap 'chmod -R u+w "$WORK"; rm -rf "$WORK"' EXIT

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # A batch killed by SIGKILL at random moments and started again each time: the files of an unbroken run, nothing
-# left behind. Usage: stress.sh PROGRAM SOURCE [JOBS [KILLS [SEED [STEPS]]]]; 200 50 is the whole of it.
-jobs=${3:-10}
-kills=${4:-8}
-seed=${5:-1}
-steps=${6:-4}
-. "$(dirname "$0")/common.sh" "$1" "$2"
+# left behind. Usage: stress.sh PROGRAM SOURCE GOLDEN [JOBS [KILLS [SEED [STEPS]]]]; 200 50 is the whole of it.
+jobs=${4:-10}
+kills=${5:-8}
+seed=${6:-1}
+steps=${7:-4}
+. "$(dirname "$0")/common.sh" "$1" "$2" "$3"
 RANDOM=$seed
 cat >jobs.json <<END
 {"version": 1, "defaults": {"model": "$MODEL", "steps": $steps}, "jobs": [{"name": "circle", "prompt": "$PROMPT"},
