@@ -57,7 +57,7 @@ says "1.5 times as wide, 2.5 times as high; 25 steps"
 says "re-dilated by 2.5 high, 1.5 wide"
 says "steps 0-"
 check "explain low-res" explain --scale 2 --method low-res
-says "steps 0-24 (timesteps 981 to 501)"
+says "steps 0-24 (timesteps 999 to 519)"
 says "no network: a render at 64x64 first"
 check "explain attention scaling" explain --width 128 --height 64 --method attn-scale
 says "for 2 times the tokens"
