@@ -1,6 +1,7 @@
 /* Runs a UNet on inputs from a file, for comparisons with other implementations
  * (tools/check_unet.py): predict UNET_DIR IN.safetensors OUT.safetensors f32|bf16 THREADS
- * IN: sample [B, C, F, H, W], context [B, T, D], timestep [B]. OUT: sample. */
+ * IN: sample [B, C, F, H, W], context [B, T, D], timestep [B], and for SD XL text_embeds [B, W] and
+ * time_ids [B, N]. OUT: sample. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,21 @@ static void *read_tensor(const vd_checkpoint *ck, const char *name, vd_dtype dty
     return values;
 }
 
+/* The inputs of SD XL's added embedding, if the file has them. */
+static bool set_added(const unet_run *run, const vd_checkpoint *ck) {
+    vd_tensor pooled_shape, ids_shape;
+    if (!vd_checkpoint_find(ck, "text_embeds", &pooled_shape))
+        return true;
+    float *pooled = read_tensor(ck, "text_embeds", VD_F32, 2, &pooled_shape);
+    double *ids = read_tensor(ck, "time_ids", VD_F64, 2, &ids_shape);
+    bool good =
+        pooled != NULL && ids != NULL &&
+        vd_unet_set_added(run->u, ids_shape.dim[0], pooled, (int)ids_shape.dim[1], ids) == VD_OK;
+    free(pooled);
+    free(ids);
+    return good;
+}
+
 static bool predict(unet_run *run, const char *in_path, const char *out_path) {
     vd_checkpoint *ck = NULL;
     if (vd_checkpoint_open_file(in_path, &ck) != VD_OK) {
@@ -35,8 +51,8 @@ static bool predict(unet_run *run, const char *in_path, const char *out_path) {
     float *text = read_tensor(ck, "context", VD_F32, 3, &shape[1]);
     double *timestep = read_tensor(ck, "timestep", VD_F64, 1, &shape[2]);
     float *y = NULL;
-    bool good =
-        sample != NULL && text != NULL && timestep != NULL && shape[2].dim[0] == shape[0].dim[0];
+    bool good = sample != NULL && text != NULL && timestep != NULL &&
+                shape[2].dim[0] == shape[0].dim[0] && set_added(run, ck);
     if (good) {
         size_t peak = 0;
         struct timespec from;
