@@ -7,6 +7,10 @@
 
 enum { FEWEST = 3 }; /* clips of one size that can be compared */
 
+/* A picture that repeats itself, whatever the others do: where half of the clips do, none stands
+ * out. Tiles score above 0.8, a thing drawn twice above 0.5, one drawn once below 0.25. */
+static const double REPEATS = 0.5;
+
 /* A score that is bad at one end. `least` is the smallest distance from the middle that counts. */
 typedef struct criterion {
     size_t offset; /* of the score */
@@ -91,6 +95,8 @@ vd_status vd_review_set_marks(vd_review *r) {
             clip->marks |= 1U << VD_MARK_FLAT;
         if (s->frozen_frames > 0 && 2 * s->frozen_frames >= s->frames - 1)
             clip->marks |= 1U << VD_MARK_FROZEN;
+        if (s->repetition >= REPEATS)
+            clip->marks |= 1U << VD_MARK_REPETITION;
         for (size_t k = 0; k < sizeof criteria / sizeof criteria[0]; k++)
             judge(r, clip, &criteria[k], values);
     }

@@ -112,7 +112,7 @@ function fillHelp() {
     $("help").append(columns, element("p", "dim",
         "Opinions stay in this browser. picks.json is rendered again, larger, with: vidilate batch --from " +
         "picks.json --scale 2 --out DIR. Scores tell what pixels tell: they order clips of one size, and " +
-        "marks name the worst tenth that stands apart. Hover over a score for what it measures."));
+        "marks name what is broken, and the worst tenth where it stands apart. Hover over a score for what it measures."));
     $("help").addEventListener("click", () => $("help").close());
     $("help-button").addEventListener("click", toggleHelp);
 }

@@ -17,7 +17,7 @@ const MARKS = {
     flat: "holds frames of one colour",
     frozen: "at least half of its frames repeat the one before",
     flicker: "flickers most",
-    repetition: "repeats itself most",
+    repetition: "repeats itself",
     blur: "is the least sharp",
     still: "moves least",
 };
