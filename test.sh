@@ -7,7 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 run() {
     echo "== $1: build (in $2/)"
-    cmake --preset "$1" -G Ninja -DVD_TESTS=ON -DVD_WERROR=ON >/dev/null
+    # Two architectures show that kernels compile; tools/gpu_check.sh builds for what is there.
+    cmake --preset "$1" -G Ninja -DVD_TESTS=ON -DVD_WERROR=ON "-DVD_CUDA_ARCHITECTURES=75-real;90" >/dev/null
     cmake --build --preset "$1"
     echo "== $1: tests"
     ctest --test-dir "$2" --output-on-failure -j "$(nproc)"

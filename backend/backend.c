@@ -1,15 +1,19 @@
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend/backend_impl.h"
+#include "backend/module.h"
 
-/* In the order in which "auto" tries them. A NULL table: known, but not in this build. */
+/* In the order in which "auto" tries them. A NULL table: in a module, if anywhere. */
 static const struct {
     const char *name;
     const vd_backend_table *table;
 } backends[] = {
     {"cuda", NULL},
+#ifdef VD_HAVE_CPU
     {"cpu", &vd_cpu_backend},
+#endif
 };
 
 enum { BACKEND_COUNT = sizeof backends / sizeof backends[0], MAX_THREADS = 1024 };
@@ -28,28 +32,54 @@ static vd_status open_table(const vd_backend_table *table, int threads, vd_backe
     return VD_OK;
 }
 
+static bool has_driver(void) {
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    if (driver != NULL)
+        dlclose(driver);
+    return driver != NULL;
+}
+
+/* *present: there may be a device, so that a failure is worth a word. Without a driver "auto" does
+ * not load libraries of half a gigabyte to learn that there is none. */
+static vd_status load_table(const char *name, bool any, const vd_backend_table **out,
+                            bool *present) {
+    const vd_module *module = NULL;
+    *out = NULL;
+    *present = !any || has_driver();
+    if (!*present)
+        return VD_OK;
+    vd_status st = vd_module_load(name, &module, present);
+    if (st != VD_OK)
+        return st;
+    *present = module->has_device();
+    *out = module->table;
+    return VD_OK;
+}
+
 vd_status vd_backend_open(const char *name, int threads, vd_backend **out) {
     *out = NULL;
     if (threads < 0 || threads > MAX_THREADS)
         return vd_fail(VD_ERR_USAGE, "threads is %d: give 1 to %d, or 0 for one per core", threads,
                        MAX_THREADS);
-    bool any = strcmp(name, "auto") == 0;
+    const bool any = strcmp(name, "auto") == 0;
     vd_status st = VD_OK;
     for (int i = 0; i < BACKEND_COUNT; i++) {
         const vd_backend_table *table = backends[i].table;
+        bool present = true;
         if (!any && strcmp(name, backends[i].name) != 0)
             continue;
-        if (table == NULL && any)
+        st = table == NULL ? load_table(backends[i].name, any, &table, &present) : VD_OK;
+        if (st == VD_OK && any && !present)
             continue;
-        if (table == NULL)
-            return vd_fail(VD_ERR_BACKEND, "this build has no %s backend; use --backend cpu",
-                           strcmp(name, "cuda") == 0 ? "CUDA" : name);
-        st = open_table(table, threads, out);
+        if (st == VD_OK)
+            st = open_table(table, threads, out);
         if (st == VD_OK || !any)
             return st;
+        if (present && i + 1 < BACKEND_COUNT)
+            vd_log(VD_LOG_WARNING, "%s", vd_error_message());
     }
-    if (st != VD_OK)
-        return st;
+    if (any)
+        return st != VD_OK ? st : vd_fail(VD_ERR_BACKEND, "no backend of this build works here");
     return vd_fail(VD_ERR_USAGE, "no backend is named \"%s\": use auto, cpu or cuda", name);
 }
 
@@ -124,6 +154,10 @@ vd_status vd_backend_upload(vd_backend *be, void *dst_device, const void *src_ho
 vd_status vd_backend_download(vd_backend *be, void *dst_host, const void *src_device,
                               size_t bytes) {
     return be->table->download(be, dst_host, src_device, bytes);
+}
+
+vd_status vd_backend_synchronize(vd_backend *be) {
+    return be->table->synchronize == NULL ? VD_OK : be->table->synchronize(be);
 }
 
 /* ---- weights ------------------------------------------------------------------------------- */

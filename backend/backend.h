@@ -25,7 +25,9 @@ typedef struct vd_exec vd_exec;
 typedef struct vd_weight vd_weight;
 
 /* `name`: "auto" (the fastest that is there), "cpu", "cuda". threads 0 = one per available core.
- * VD_ERR_USAGE: unknown name, threads outside 0..1024. VD_ERR_BACKEND: not built in, no device. */
+ * VD_ERR_USAGE: unknown name, threads outside 0..1024. VD_ERR_BACKEND: not built in, its libraries
+ * are missing, no device, a driver too old. "auto" passes over a backend without a device, and
+ * warns of one that has a device and does not start. */
 vd_status vd_backend_open(const char *name, int threads, vd_backend **out);
 void vd_backend_close(vd_backend *be);
 const char *vd_backend_name(const vd_backend *be);        /* "cpu" */
@@ -48,6 +50,9 @@ vd_status vd_backend_alloc(vd_backend *be, size_t bytes, void **out);
 void vd_backend_free(vd_backend *be, void *ptr);
 vd_status vd_backend_upload(vd_backend *be, void *dst_device, const void *src_host, size_t bytes);
 vd_status vd_backend_download(vd_backend *be, void *dst_host, const void *src_device, size_t bytes);
+
+/* Waits for what ops have begun; a download does so too. VD_ERR_BACKEND: one of them failed. */
+vd_status vd_backend_synchronize(vd_backend *be);
 
 /* ---- weights ------------------------------------------------------------------------------- */
 

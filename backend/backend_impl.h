@@ -48,6 +48,8 @@ typedef struct vd_backend_table {
     void (*free)(vd_backend *be, void *ptr);
     vd_status (*upload)(vd_backend *be, void *dst, const void *src, size_t bytes);
     vd_status (*download)(vd_backend *be, void *dst, const void *src, size_t bytes);
+    /* Waits until what ops have begun is done; NULL where they end when they return. */
+    vd_status (*synchronize)(vd_backend *be);
     bool (*has_dtype)(const vd_backend *be, vd_dtype dtype);
     vd_dtype (*auto_dtype)(const vd_backend *be);
     vd_status (*create_linear)(vd_backend *be, const vd_weight_part *parts, int part_count,
@@ -88,10 +90,14 @@ struct vd_exec {
     struct vd_profiler *profiler; /* NULL when off */
 };
 
+/* What ops.h says of mirrored taps; a backend looks when it first sees a map. */
+bool vd_kernel_map_is_symmetric(const vd_kernel_map *map);
+#define VD_KERNEL_MAP_MESSAGE "conv2d: the kernel's map is not its own mirror image"
+
 /* Scratch for the duration of one op, from the exec's arena (dry: booked). */
 vd_status vd_exec_scratch(vd_exec *x, size_t bytes, void **out);
 void vd_exec_scratch_free(vd_exec *x, void *ptr);
 
-extern const vd_backend_table vd_cpu_backend;
+extern const vd_backend_table vd_cpu_backend, vd_cuda_backend;
 
 #endif

@@ -18,8 +18,12 @@ static bool profiling(const vd_exec *x) {
 static vd_status op_begin(vd_exec *x, double *start) {
     if (x->should_stop != NULL && x->should_stop(x->stop_user))
         return vd_fail(VD_ERR_INTERRUPTED, "stopped on request");
-    *start = profiling(x) ? vd_profiler_now() : 0.0;
-    return VD_OK;
+    *start = 0.0;
+    if (!profiling(x))
+        return VD_OK;
+    vd_status st = vd_backend_synchronize(x->be);
+    *start = vd_profiler_now();
+    return st;
 }
 
 typedef struct op_work {
@@ -30,6 +34,9 @@ static vd_status op_end(vd_exec *x, double start, op_work work, const char *form
     __attribute__((format(printf, 4, 5)));
 
 static vd_status op_end(vd_exec *x, double start, op_work work, const char *format, ...) {
+    vd_status st = vd_backend_synchronize(x->be);
+    if (st != VD_OK)
+        return st;
     const double seconds = vd_profiler_now() - start;
     char name[sizeof((vd_op_profile *)0)->name];
     va_list args;

@@ -135,22 +135,6 @@ vd_status cli_set_recorded(cli_command *c, const char *name, const char *value) 
     return VD_OK;
 }
 
-/* An option's line, its help broken at spaces into a column of its own. */
-static void print_option(const char *left, const char *help) {
-    enum { INDENT = 33, WIDTH = 100 - INDENT };
-    printf("  %-30s ", left);
-    while (strlen(help) > WIDTH) {
-        int length = WIDTH;
-        while (length > 0 && help[length] != ' ')
-            length--;
-        if (length == 0)
-            break;
-        printf("%.*s\n%*s", length, help, INDENT, "");
-        help += length + 1;
-    }
-    puts(help);
-}
-
 static void print_help(const cli_command *c) {
     printf("Usage: vidilate %s %s\n\n%s\n\nOptions:\n", c->name, c->usage, c->summary);
     for (size_t i = 0; i < c->option_count; i++) {
@@ -160,9 +144,9 @@ static void print_help(const cli_command *c) {
             snprintf(letter, sizeof letter, "-%c, ", o->letter);
         snprintf(left, sizeof left, "%s--%s%s%s", letter, o->name, o->value ? " " : "",
                  o->value ? o->value : "");
-        print_option(left, o->help);
+        printf("  %-30s %s\n", left, o->help);
     }
-    print_option("--help", "this text");
+    printf("  %-30s %s\n", "--help", "this text");
 }
 
 /* One argument that begins with a dash; takes the next one for its value if it must. */

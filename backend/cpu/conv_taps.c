@@ -1,7 +1,5 @@
 #include "backend/cpu/conv_taps.h"
 
-#include <math.h>
-
 /* The share of a large kernel's tap (+-d, +-k) in a filter of both axes, found from the map: the
  * filter's weights of the small taps along an axis, and whether it takes sums or differences. */
 typedef struct filter {
@@ -27,24 +25,6 @@ static double coefficient(const vd_kernel_map *map, filter down, filter across, 
     return sum / 4;
 }
 
-static bool is_symmetric(const vd_kernel_map *map) {
-    const double rounding = 1e-9; /* of entries around 1 that a solver gave */
-    const int last = map->taps - 1;
-    for (int y = 0; y < map->taps; y++)
-        for (int x = 0; x < map->taps; x++)
-            for (int j = 0; j < 9; j++) {
-                const double value = map->values[(y * map->taps + x) * 9 + j];
-                const int down = j / 3, across = j % 3;
-                const double flipped =
-                    map->values[((last - y) * map->taps + x) * 9 + (2 - down) * 3 + across];
-                const double turned =
-                    map->values[(y * map->taps + last - x) * 9 + down * 3 + 2 - across];
-                if (!(fabs(value - flipped) <= rounding && fabs(value - turned) <= rounding))
-                    return false;
-            }
-    return true;
-}
-
 vd_status vd_cpu_taps_init(vd_cpu_taps *taps, const vd_cpu_kernels *kernels, const vd_tensor *src,
                            const vd_conv2d_desc *desc) {
     const filter both[9][2] = {{side, side},     {side, centre},  {centre, side},
@@ -52,8 +32,8 @@ vd_status vd_cpu_taps_init(vd_cpu_taps *taps, const vd_cpu_kernels *kernels, con
                                {slope, side},    {slope, centre}, {slope, slope}};
     const vd_kernel_map *map = desc->map;
     const int half = map->taps / 2;
-    if (!is_symmetric(map))
-        return vd_fail(VD_ERR_BACKEND, "conv2d: the kernel's map is not its own mirror image");
+    if (!vd_kernel_map_is_symmetric(map))
+        return vd_fail(VD_ERR_BACKEND, VD_KERNEL_MAP_MESSAGE);
     *taps = (vd_cpu_taps){.kernels = kernels, .src = src, .desc = desc};
     taps->mix.half = half;
     for (int d = 0; d <= half; d++)

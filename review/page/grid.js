@@ -18,24 +18,24 @@ const FILTERS = {
 
 /* Settings that tell nothing of how a clip looks. */
 const DULL = ["width", "height", "version", "model-hash", "codec", "pix-fmt", "crf", "from-latents",
-              "model-size", "method", "vae-memory"];
+              "model-size", "method"];
 
 function propertyOf(clip, key) {
     const s = clip.settings || {};
     if (key === "size")
         return clip.width + "\u00d7" + clip.height;
     if (key === "method")
-        return s.method !== undefined ? valueText(s.method)
-            : s.settings !== undefined ? methodNames.get(JSON.stringify(s.settings)) : "direct";
+        return s.settings !== undefined ? methodNames.get(JSON.stringify(s.settings))
+            : s.method !== undefined ? valueText(s.method) : "direct";
     if (key === "prompt" && s.prompt === undefined)
         return "(no prompt recorded)";
     return s[key] === undefined ? "-" : valueText(s[key]);
 }
 
-/* A method has its name, or else only settings: with one set it is "settings", else "settings A", ... */
+/* Methods are known by their settings: with one set it is "settings", else "settings A", ... */
 const methodNames = new Map();
 for (const clip of clips)
-    if (clip.settings && clip.settings.settings !== undefined && clip.settings.method === undefined)
+    if (clip.settings && clip.settings.settings !== undefined)
         methodNames.set(JSON.stringify(clip.settings.settings), "settings");
 if (methodNames.size > 1)
     [...methodNames.keys()].forEach((text, i) => methodNames.set(

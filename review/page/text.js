@@ -30,11 +30,9 @@ function shellQuoted(text) {
         ? text : "'" + text.replaceAll("'", "'\\''") + "'";
 }
 
-/* The options that a clip records, as cli/render_replay.c knows them. Others, which only a forged file
- * has, would name files. */
+/* The options that a clip records. Others, which only a forged file has, would name files. */
 const RECORDED = ["prompt", "negative-prompt", "width", "height", "frames", "fps", "steps", "guidance",
-                  "guidance-rescale", "eta", "seed", "scheduler", "codec", "pix-fmt", "crf", "dtype",
-                  "method", "vae-tiling", "vae-memory"];
+                  "guidance-rescale", "eta", "seed", "scheduler", "codec", "pix-fmt", "crf", "dtype"];
 
 function stem(file) {
     return file.replace(/\.[^.]*$/, "");
@@ -48,9 +46,7 @@ function renderCommand(clip) {
     if (["prompt", "negative-prompt"].some(key => String(clip.settings[key]).startsWith("@")))
         return replayCommand(clip);
     const words = ["vidilate", "render"];
-    /* Recorded settings are what the method came to: they say all, and go before it. */
-    const entries = Object.entries(clip.settings).filter(([key]) => RECORDED.includes(key) &&
-        !(key === "method" && clip.settings.settings !== undefined));
+    const entries = Object.entries(clip.settings).filter(([key]) => RECORDED.includes(key));
     const model = clip.settings.model;
     let before = "";
     if (typeof model === "string" && model !== "shapes")

@@ -147,7 +147,7 @@ op_error op_compare(const float *got, const double *expected, size_t count, doub
                     vd_dtype dtype) {
     /* Half a unit in the last place; the errors of rounding are even in it, so a third squared on
      * average, give or take 0.3 / sqrt(count): 3 sigma. */
-    const double round = dtype == VD_BF16 ? 0x1p-8 : 0x1p-24;
+    const double round = dtype == VD_BF16 ? 0x1p-8 : dtype == VD_F16 ? 0x1p-11 : 0x1p-24;
     const double sum = sqrt(terms + 16) * 0x1p-24;
     /* Activations are computed with an error of a few units in the last place of float32. */
     const double slack = 4;

@@ -4,12 +4,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/backend_name.h"
+
 vd_status op_devices_open(op_devices *d) {
     static const int threads[OP_DEVICES] = {1, 2, 3, 7};
-    const char *name = getenv("VD_TEST_BACKEND");
-    *d = (op_devices){.dtypes = 1, .dtype = {VD_F32, VD_BF16}};
-    for (int i = 0; i < OP_DEVICES; i++) {
-        vd_status st = vd_backend_open(name == NULL ? "cpu" : name, threads[i], &d->be[i]);
+    static const vd_dtype dtypes[OP_DTYPES] = {VD_F32, VD_BF16, VD_F16};
+    const char *name = check_backend();
+    /* An emulated device is slow, and computes the same again for certain. */
+    const int count = strcmp(name, "cpu") == 0             ? OP_DEVICES
+                      : getenv("VD_TEST_EMULATED") != NULL ? 1
+                                                           : 2;
+    *d = (op_devices){.dtypes = 0};
+    for (int i = 0; i < count; i++) {
+        vd_status st = vd_backend_open(name, threads[i], &d->be[i]);
         if (st != VD_OK) {
             op_devices_close(d);
             return st;
@@ -17,8 +24,9 @@ vd_status op_devices_open(op_devices *d) {
         d->threads[i] = threads[i];
         d->count++;
     }
-    if (vd_backend_has_dtype(d->be[0], VD_BF16))
-        d->dtypes = 2;
+    for (int i = 0; i < OP_DTYPES; i++)
+        if (vd_backend_has_dtype(d->be[0], dtypes[i]))
+            d->dtype[d->dtypes++] = dtypes[i];
     printf("%s: %d dtypes\n", vd_backend_description(d->be[0]), d->dtypes);
     return VD_OK;
 }

@@ -4,10 +4,11 @@
 
 #include "tests/backend/op_case.h"
 
-enum { OP_DEVICES = 4, OP_DTYPES = 2 };
+enum { OP_DEVICES = 4, OP_DTYPES = 3 };
 
-/* One backend for each of 1, 2, 3 and 7 threads, and the dtypes that they compute in. The program's
- * first argument or VD_TEST_BACKEND names the backend; "cpu" by default. */
+/* One backend for each of 1, 2, 3 and 7 threads (two of a device, which has no threads), and the
+ * dtypes that they compute in. VD_TEST_BACKEND names the backend; "cpu" by default. A test of a
+ * backend that is not here says so and ends as skipped. */
 typedef struct op_devices {
     int count, dtypes;
     vd_backend *be[OP_DEVICES];

@@ -65,7 +65,7 @@ static void data_create(const conv_case *c, conv_data *d) {
     *d = (conv_data){.src = op_values(product(c->src), 1.0F, c->src_dtype, 1),
                      .expected = malloc(product(c->dst) * sizeof(double))};
     if (op_number(c->line, "bias", 0, 1) != 0)
-        d->bias = op_values((size_t)c->dst[3], 1.0F, VD_F32, 4);
+        d->bias = op_values((size_t)c->dst[3], 1.0F, c->w_dtype, 4); /* some products round it */
     if (c->groups > 0)
         d->add = op_values((size_t)(c->groups * c->dst[3]), 1.0F, VD_F32, 5);
     if (strstr(c->line, "res=") != NULL)
@@ -79,8 +79,8 @@ static void data_create(const conv_case *c, conv_data *d) {
             d->weight[o * used[1] * taps + i] = op_round(
                 d->stored.values[(o * c->kernel[1] + c->first_column) * taps + i], c->w_dtype);
 
-    /* bf16 weights with a float32 source: the source is rounded to bf16 too. */
-    if (c->src_dtype != c->w_dtype && c->w_dtype == VD_BF16)
+    /* 16-bit weights with a float32 source: the source is rounded too. */
+    if (c->src_dtype != c->w_dtype && c->w_dtype != VD_F32)
         for (size_t i = 0; i < product(c->src); i++)
             d->src[i] = op_round(d->src[i], c->w_dtype);
     const ref_conv2d_shape shape = {.n = c->src[0],

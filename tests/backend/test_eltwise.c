@@ -176,17 +176,18 @@ static void test_nan(vd_backend *be, vd_dtype dtype) {
         values[i] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : 1.0F;
     for (size_t a = 0; a < sizeof acts / sizeof acts[0]; a++) {
         float got[COUNT];
-        uint16_t half[COUNT];
-        const vd_tensor src = VD_VIEW(values, VD_F32, COUNT);
-        vd_tensor dst = VD_VIEW(dtype == VD_F32 ? (void *)got : half, dtype, COUNT);
+        op_buffer src, dst;
         vd_exec *x;
+        CHECK_OK(op_buffer_create(be, VD_F32, 1, (int64_t[]){COUNT}, values, &src));
+        CHECK_OK(op_buffer_create(be, dtype, 1, (int64_t[]){COUNT}, NULL, &dst));
         CHECK_OK(vd_exec_create(be, dtype, &x));
-        CHECK_OK(vd_activate(x, &dst, &src, acts[a]));
+        CHECK_OK(vd_activate(x, &dst.t, &src.t, acts[a]));
         CHECK_OK(vd_exec_commit(x));
-        CHECK_OK(vd_activate(x, &dst, &src, acts[a]));
+        CHECK_OK(vd_activate(x, &dst.t, &src.t, acts[a]));
+        CHECK_OK(op_buffer_read(&dst, got));
         vd_exec_destroy(x);
-        if (dtype != VD_F32)
-            vd_convert_values(got, VD_F32, half, dtype, COUNT);
+        op_buffer_destroy(&src);
+        op_buffer_destroy(&dst);
         int wrong = 0;
         for (int i = 0; i < COUNT; i++)
             wrong += i % 3 == 0 ? !isnan(got[i]) : i % 3 == 1 ? got[i] != INFINITY : !(got[i] > 0);

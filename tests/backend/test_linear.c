@@ -49,7 +49,7 @@ static void data_create(const linear_case *c, linear_data *d) {
                        .weight = malloc((size_t)(c->out * c->in) * sizeof(float)),
                        .expected = malloc(results * sizeof(double))};
     if (op_number(c->line, "bias", 0, 1) != 0)
-        d->bias = op_values((size_t)c->out, 1.0F, VD_F32, 4);
+        d->bias = op_values((size_t)c->out, 1.0F, c->w_dtype, 4); /* some products round it */
     if (c->residual)
         d->residual = op_values(results, 1.0F, c->res_dtype, 3);
     const int64_t rows = c->out / c->parts;
@@ -61,7 +61,7 @@ static void data_create(const linear_case *c, linear_data *d) {
                 d->weight[(p * rows + r) * c->in + i] =
                     op_round(d->stored[p].values[r * c->total + c->first_column + i], c->w_dtype);
     }
-    if (c->src_dtype != c->w_dtype && c->w_dtype == VD_BF16)
+    if (c->src_dtype != c->w_dtype && c->w_dtype != VD_F32)
         for (int64_t i = 0; i < c->rows * c->in; i++)
             d->src[i] = op_round(d->src[i], c->w_dtype);
     ref_linear(d->expected, d->src, d->weight, d->bias, d->residual, c->rows, c->in, c->out,

@@ -64,6 +64,8 @@ static void group_line(void *user, const char *line) {
         .two = c2 > 0, .groups = (int)op_number(line, "g", 0, 1), .act = op_activation(line)};
     for (int i = 0; i < devices->dtypes; i++) {
         const vd_dtype dtype = devices->dtype[i];
+        if (dtype == VD_F16 && op_is(line, "data", "large"))
+            continue; /* larger than it can hold */
         const vd_dtype src = op_is(line, "src", "f32") ? VD_F32 : dtype;
         const vd_dtype dst = op_is(line, "dst", "f32") ? VD_F32 : dtype;
         float *a = values_of(line, (size_t)(n * h * w * c1), src, 1);
@@ -106,6 +108,8 @@ static void layer_line(void *user, const char *line) {
     const int64_t rows = op_number(line, "rows", 0, 1), c = op_number(line, "c", 0, 1);
     for (int i = 0; i < devices->dtypes; i++) {
         const vd_dtype dtype = devices->dtype[i];
+        if (dtype == VD_F16 && op_is(line, "data", "large"))
+            continue; /* larger than it can hold */
         const vd_dtype src = op_is(line, "src", "f32") ? VD_F32 : dtype;
         const vd_dtype dst = op_is(line, "dst", "f32") ? VD_F32 : dtype;
         float *a = values_of(line, (size_t)(rows * c), src, 1);
@@ -143,15 +147,21 @@ static void test_nan(vd_backend *be) {
     for (int i = 0; i < C; i++)
         ones[i] = 1;
     values[PIXELS * C + 5 * C + 17] = NAN;
-    const vd_tensor one = VD_VIEW(ones, VD_F32, C), src = VD_VIEW(values, VD_F32, N, PIXELS, C);
-    vd_tensor dst = VD_VIEW(result, VD_F32, N, PIXELS, C);
+    const vd_tensor one = VD_VIEW(ones, VD_F32, C);
+    const int64_t shape[3] = {N, PIXELS, C};
+    op_buffer src, dst;
     vd_weight *w;
     vd_exec *x;
     CHECK_OK(vd_weight_create_vector(be, &one, 1, &w));
+    CHECK_OK(op_buffer_create(be, VD_F32, 3, shape, values, &src));
+    CHECK_OK(op_buffer_create(be, VD_F32, 3, shape, NULL, &dst));
     CHECK_OK(vd_exec_create(be, VD_F32, &x));
-    CHECK_OK(vd_group_norm(x, &dst, &src, NULL, w, w, GROUPS, eps, VD_ACT_SILU));
+    CHECK_OK(vd_group_norm(x, &dst.t, &src.t, NULL, w, w, GROUPS, eps, VD_ACT_SILU));
     CHECK_OK(vd_exec_commit(x));
-    CHECK_OK(vd_group_norm(x, &dst, &src, NULL, w, w, GROUPS, eps, VD_ACT_SILU));
+    CHECK_OK(vd_group_norm(x, &dst.t, &src.t, NULL, w, w, GROUPS, eps, VD_ACT_SILU));
+    CHECK_OK(op_buffer_read(&dst, result));
+    op_buffer_destroy(&src);
+    op_buffer_destroy(&dst);
     int wrong = 0;
     for (int i = 0; i < N * PIXELS * C; i++)
         wrong += (isnan(result[i]) != 0) != (i >= PIXELS * C && i % C / (C / GROUPS) == 2);
@@ -165,7 +175,7 @@ int main(void) {
     CHECK_OK(op_devices_open(&devices));
     CHECK(op_cases("group_norm.txt", group_line, &devices) > 0);
     CHECK(op_cases("layer_norm.txt", layer_line, &devices) > 0);
-    test_nan(devices.be[1]);
+    test_nan(devices.be[devices.count > 1]);
     op_devices_close(&devices);
     return CHECK_DONE();
 }

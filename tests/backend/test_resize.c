@@ -67,25 +67,29 @@ static void test_golden(vd_backend *be) {
         const int64_t op = to.dim[2] * to.dim[3];
         const size_t count = (size_t)(n * ch * op);
         float *result = malloc(count * sizeof *result);
+        op_buffer in_planes, out_planes;
         vd_exec *x;
+        CHECK_OK(op_buffer_create(be, VD_F32, 3, (int64_t[]){n, ch, p}, planes, &in_planes));
+        CHECK_OK(op_buffer_create(be, VD_F32, 3, (int64_t[]){n, ch, op}, NULL, &out_planes));
         CHECK_OK(vd_exec_create(be, VD_F32, &x));
         for (int pass = 0; pass < 2; pass++) {
             vd_tensor last = {0}, resized = {0};
-            const vd_tensor src = VD_VIEW(planes, VD_F32, n, ch, p);
-            vd_tensor dst = VD_VIEW(result, VD_F32, n, ch, op);
             CHECK_OK(VD_ALLOC(x, VD_F32, &last, n, p, ch));
             CHECK_OK(VD_ALLOC(x, VD_F32, &resized, n, op, ch));
-            CHECK_OK(vd_transpose(x, &last, &src));
+            CHECK_OK(vd_transpose(x, &last, &in_planes.t));
             const vd_tensor in = VD_VIEW(last.data, VD_F32, n, from.dim[2], from.dim[3], ch);
             vd_tensor out = VD_VIEW(resized.data, VD_F32, n, to.dim[2], to.dim[3], ch);
             CHECK_OK(vd_resize_bilinear(x, &out, &in));
-            CHECK_OK(vd_transpose(x, &dst, &resized));
+            CHECK_OK(vd_transpose(x, &out_planes.t, &resized));
             vd_exec_free(x, &last);
             vd_exec_free(x, &resized);
             if (pass == 0)
                 CHECK_OK(vd_exec_commit(x));
         }
+        CHECK_OK(op_buffer_read(&out_planes, result));
         CHECK(golden_compare(c, name, VD_F32, result, count, GOLDEN_F32));
+        op_buffer_destroy(&in_planes);
+        op_buffer_destroy(&out_planes);
         vd_exec_destroy(x);
         free(result);
     }
@@ -97,7 +101,7 @@ int main(void) {
     op_devices devices;
     CHECK_OK(op_devices_open(&devices));
     CHECK(op_cases("resize.txt", resize_line, &devices) > 0);
-    test_golden(devices.be[1]);
+    test_golden(devices.be[devices.count > 1]);
     op_devices_close(&devices);
     return CHECK_DONE();
 }

@@ -72,9 +72,8 @@ check "a prompt from a file" [ "$(digest --steps 4 --seed 3 --prompt @prompt.txt
 check "json progress" render --steps 2 --progress json -o null: 2>progress.txt >/dev/null
 check "its lines" [ "$(grep -c '^{"stage":.*}$' progress.txt)" -eq "$(wc -l <progress.txt)" ]
 check "its steps" grep -q '"stage":"denoise","done":2,"total":2' progress.txt
-for command in render batch review inspect forward disperse bench; do
+for command in render inspect forward; do
     check "$command --help" grep -q "^Usage: vidilate $command" <("$PROGRAM" $command --help)
-    check "$command --help fits a window" [ -z "$("$PROGRAM" $command --help | sed '1,2d' | grep -E '^.{106}')" ]
 done
 check "--version" grep -qE '^vidilate [0-9]+\.[0-9]+\.[0-9]+$' <("$PROGRAM" --version)
 finish

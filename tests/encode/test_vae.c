@@ -5,6 +5,7 @@
 
 #include "backend/ops.h"
 #include "encode/vae_impl.h"
+#include "tests/backend_name.h"
 #include "tests/check.h"
 #include "tests/golden.h"
 
@@ -160,7 +161,7 @@ static void skip_all(golden_case *c, const char *why) {
 int main(void) {
     vd_backend *be = NULL;
     golden_case *c = NULL;
-    CHECK_OK(vd_backend_open("cpu", 2, &be));
+    CHECK_OK(vd_backend_open(check_backend(), 2, &be));
     golden *g = golden_open(VD_BINARY_DIR "/golden/manifest.json");
     while ((c = golden_next(g, "vae", NULL)) != NULL) {
         if (strcmp(c->module, "postprocess") == 0)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "encode/vae_bands.h"
+#include "tests/backend_name.h"
 #include "tests/check.h"
 #include "tests/golden.h"
 
@@ -239,7 +240,7 @@ static void check_refusals(vd_backend *be, const char *model) {
 int main(void) {
     static const char model[] = VD_BINARY_DIR "/golden/t2v-ms/vae";
     vd_backend *be = NULL;
-    CHECK_OK(vd_backend_open("cpu", 2, &be));
+    CHECK_OK(vd_backend_open(check_backend(), 2, &be));
     CHECK(check_golden(be) == 3);
     check_bands(be, model, VD_F32);
     if (vd_backend_has_dtype(be, VD_BF16))

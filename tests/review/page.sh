@@ -35,23 +35,6 @@ mapfile -d '' -t arguments <shell/args.txt
 prompt="</script><script>document.title='broken'</script><!-- \"quo'tes\" \$(id) \`id\` \\ & "$'\n \xe2\x80\xa8 日本 🎈'
 check "its prompt" [ "${arguments[2]}" = "$prompt" ]
 
-# The command of a real clip renders its frames.
-mkdir real
-digest() {
-    sed 's/.*sha256://'
-}
-for method in direct redilate; do
-    rm -f real/*
-    "$PROGRAM" render --prompt "a ring" --steps 2 --scale 2 --method $method --seed 5 -o real/ring.mp4 >out.txt
-    "$PROGRAM" review real --no-sheet >/dev/null
-    check "the command of a $method clip" "$HERE/in_page.sh" real/review.html "$HERE/scenarios/command.js" \
-        "$WORK/real-profile" command.txt
-    vidilate() {
-        "$PROGRAM" "$@"
-    }
-    check "its frames" [ "$(cd real && . ../command.txt | digest)" = "$(digest <out.txt)" ]
-done
-
 mkdir "pages #1"
 check "a page that links" "$PROGRAM" review clips --no-sheet --embed never -o "pages #1/index.html" >out.txt 2>err.txt
 check "it says so" grep -q "must stay where they are" out.txt

@@ -80,13 +80,6 @@ check "a prompt that begins with @ is a prompt" picks '{"prompt": "@nowhere.txt"
 picks '{"prompt": "x", "save-latents": "stolen.safetensors"}' && fail "picks name a file to write"
 check "it says which" grep -qF 'save-latents"]: is nothing that a clip records' err.txt
 
-# The page knows the same recorded options as replay does.
-words() {
-    sed -n "/$2/,/;\$/p" "$SOURCE/$1" | grep -o '"[a-z-]*"' | sort
-}
-check "one list of recorded options" [ "$(words review/page/text.js '^const RECORDED')" = \
-    "$(words cli/render_replay.c 'options\[\] = {')" ]
-
 # A full disk: every write beyond the limit fails.
 mkdir whole
 cp clips/ring-direct-?.mp4 whole

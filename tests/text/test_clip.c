@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/status.h"
+#include "tests/backend_name.h"
 #include "tests/check.h"
 #include "tests/golden.h"
 #include "text/clip.h"
@@ -152,7 +153,7 @@ int main(void) {
     static const vd_dtype dtypes[] = {VD_F32, VD_BF16};
     vd_backend *be = NULL;
     golden_case *c = NULL;
-    CHECK_OK(vd_backend_open("cpu", 2, &be));
+    CHECK_OK(vd_backend_open(check_backend(), 2, &be));
     for (int d = 0; d < 2; d++) {
         if (!vd_backend_has_dtype(be, dtypes[d])) {
             printf("SKIPPED: this machine has no %s\n", vd_dtype_name(dtypes[d]));

@@ -3,10 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tests/backend_name.h"
+
 bool run_open(unet_run *run, const char *dir, vd_dtype dtype, int threads) {
     *run = (unet_run){0};
     vd_status st;
-    VD_TRY(vd_backend_open("cpu", threads, &run->be));
+    VD_TRY(vd_backend_open(check_backend(), threads, &run->be));
     VD_TRY(vd_exec_create(run->be, dtype, &run->x));
     VD_TRY(vd_unet_open(run->be, dir, dtype, &run->u));
     return true;

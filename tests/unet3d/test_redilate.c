@@ -2,6 +2,7 @@
  * (an own factor for each axis, what is added, residuals, bfloat16, other threads). */
 #include <stdlib.h>
 
+#include "tests/backend_name.h"
 #include "tests/check.h"
 #include "tests/golden.h"
 #include "tests/ref_ops.h"
@@ -20,7 +21,7 @@ typedef struct device {
 
 static void device_open(device *d, vd_dtype dtype, int threads) {
     *d = (device){.dtype = dtype};
-    CHECK_OK(vd_backend_open("cpu", threads, &d->be));
+    CHECK_OK(vd_backend_open(check_backend(), threads, &d->be));
     CHECK_OK(vd_exec_create(d->be, dtype, &d->x));
 }
 

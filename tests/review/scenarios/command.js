@@ -1,5 +1,5 @@
-/* The command of the first clip. */
+/* The command of the clip whose name and prompt are hostile. */
 async function scenario() {
-    all(".card")[0].click();
+    card("\"><b>").click();
     done(text(".command") + "\n");
 }

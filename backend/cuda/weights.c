@@ -1,0 +1,252 @@
+/* Weights: converted row by row in pinned memory, and copied to the device while the next rows are
+ * being converted. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cuda/cuda.h"
+
+static vd_status make_staging(vd_cuda_device *cuda) {
+    vd_status st = VD_OK;
+    for (int i = 0; i < VD_CUDA_STAGINGS; i++) {
+        vd_cuda_staging *s = &cuda->staging[i];
+        if (s->memory == NULL)
+            VD_TRY(vd_cuda_status(cudaMallocHost(&s->memory, VD_CUDA_STAGING_BYTES),
+                                  "taking pinned memory"));
+        if (s->done == NULL)
+            VD_TRY(vd_cuda_status(cudaEventCreateWithFlags(&s->done, cudaEventDisableTiming),
+                                  "making an event"));
+    }
+done:
+    return st;
+}
+
+/* ---- a stream of bytes through the two buffers ----------------------------------------------- */
+
+typedef struct sender {
+    vd_cuda_device *cuda;
+    unsigned char *to; /* device */
+    size_t filled;
+    int turn;
+} sender;
+
+static vd_status flush(sender *s) {
+    vd_cuda_staging *staging = &s->cuda->staging[s->turn];
+    vd_status st;
+    VD_TRY(vd_cuda_status(
+        cudaMemcpyAsync(s->to, staging->memory, s->filled, cudaMemcpyHostToDevice, s->cuda->stream),
+        "copying weights"));
+    VD_TRY(vd_cuda_status(cudaEventRecord(staging->done, s->cuda->stream), "copying weights"));
+    s->to += s->filled;
+    s->filled = 0;
+    s->turn = (s->turn + 1) % VD_CUDA_STAGINGS;
+    /* The next buffer may still be on its way. */
+    VD_TRY(vd_cuda_status(cudaEventSynchronize(s->cuda->staging[s->turn].done), "copying weights"));
+done:
+    return st;
+}
+
+static vd_status send(sender *s, const void *data, size_t bytes) {
+    const unsigned char *from = data;
+    vd_status st = VD_OK;
+    while (bytes > 0) {
+        const size_t left = VD_CUDA_STAGING_BYTES - s->filled;
+        const size_t count = bytes < left ? bytes : left;
+        memcpy((unsigned char *)s->cuda->staging[s->turn].memory + s->filled, from, count);
+        s->filled += count;
+        from += count;
+        bytes -= count;
+        if (s->filled == VD_CUDA_STAGING_BYTES)
+            VD_TRY(flush(s));
+    }
+done:
+    return st;
+}
+
+static vd_status end(sender *s) {
+    vd_status st = s->filled > 0 ? flush(s) : VD_OK;
+    return st == VD_OK ? vd_cuda_status(cudaStreamSynchronize(s->cuda->stream), "copying weights")
+                       : st;
+}
+
+/* ---- matrices and kernels ------------------------------------------------------------------- */
+
+static vd_status create(vd_backend *be, size_t bytes, vd_cuda_weight **out) {
+    *out = NULL;
+    vd_status st = make_staging(be->device);
+    if (st != VD_OK)
+        return st;
+    vd_cuda_weight *w = calloc(1, sizeof *w);
+    if (w == NULL) {
+        (void)vd_fail(VD_ERR_MEMORY, "no memory for a weight");
+        return VD_ERR_MEMORY;
+    }
+    st = vd_cuda_take(bytes, &w->memory);
+    if (st != VD_OK) {
+        free(w);
+        return vd_fail_in(st, "a weight, behind %.2f GB of weights",
+                          (double)be->weight_bytes / 1e9);
+    }
+    w->bytes = bytes;
+    be->weight_bytes += bytes;
+    *out = w;
+    return VD_OK;
+}
+
+/* [in, taps] -> [taps, in] */
+static void turn_row(unsigned char *dst, const unsigned char *src, int64_t in, int64_t taps,
+                     size_t size) {
+    for (int64_t tap = 0; tap < taps; tap++)
+        for (int64_t c = 0; c < in; c++)
+            memcpy(dst + (size_t)(tap * in + c) * size, src + (size_t)(c * taps + tap) * size,
+                   size);
+}
+
+static vd_status send_part(sender *s, const vd_weight_part *part, int64_t taps, vd_dtype dtype) {
+    const vd_tensor *t = &part->tensor;
+    const size_t size = vd_dtype_bytes(dtype), row = (size_t)(part->columns * taps);
+    unsigned char *flat = malloc(2 * row * size);
+    vd_status st = VD_OK;
+    if (flat == NULL)
+        return vd_fail(VD_ERR_MEMORY, "no memory to convert weights");
+    for (int64_t r = 0; r < t->dim[0]; r++) {
+        const int64_t at = (r * t->dim[1] + part->first_column) * taps;
+        vd_convert_values(flat, dtype,
+                          (const unsigned char *)t->data + (size_t)at * vd_dtype_bytes(t->dtype),
+                          t->dtype, row);
+        if (taps > 1)
+            turn_row(flat + row * size, flat, part->columns, taps, size);
+        VD_TRY(send(s, flat + (taps > 1 ? row * size : 0), row * size));
+    }
+done:
+    free(flat);
+    return st;
+}
+
+static vd_status create_matrix(vd_backend *be, const vd_weight_part *parts, int part_count,
+                               vd_dtype dtype, const vd_weight *head, vd_weight **out) {
+    const int64_t taps = (int64_t)head->kernel_h * head->kernel_w;
+    vd_cuda_weight *w;
+    vd_status st = create(be, (size_t)(head->out * head->in * taps) * vd_dtype_bytes(dtype), &w);
+    if (st != VD_OK || w == NULL)
+        return st;
+    w->head = *head;
+    sender s = {.cuda = be->device, .to = w->memory};
+    for (int i = 0; i < part_count; i++)
+        VD_TRY(send_part(&s, &parts[i], taps, dtype));
+    VD_TRY(end(&s));
+    *out = &w->head;
+done:
+    if (st != VD_OK)
+        vd_cuda_destroy_weight(be, &w->head);
+    return st;
+}
+
+vd_status vd_cuda_create_linear(vd_backend *be, const vd_weight_part *parts, int part_count,
+                                vd_dtype dtype, vd_weight **out) {
+    vd_weight head = {.kind = VD_WEIGHT_LINEAR,
+                      .dtype = dtype,
+                      .in = parts[0].columns,
+                      .kernel_h = 1,
+                      .kernel_w = 1};
+    for (int i = 0; i < part_count; i++)
+        head.out += parts[i].tensor.dim[0];
+    return create_matrix(be, parts, part_count, dtype, &head, out);
+}
+
+vd_status vd_cuda_create_conv(vd_backend *be, const vd_weight_part *part, vd_dtype dtype,
+                              vd_weight **out) {
+    enum { MOST = 64 };
+    const int64_t *dim = part->tensor.dim;
+    if (dim[2] > MOST || dim[3] > MOST)
+        return vd_fail(VD_ERR_BACKEND, "a kernel of %lldx%lld taps is larger than %dx%d",
+                       (long long)dim[2], (long long)dim[3], MOST, MOST);
+    const vd_weight head = {.kind = VD_WEIGHT_CONV,
+                            .dtype = dtype,
+                            .out = dim[0],
+                            .in = part->columns,
+                            .kernel_h = (int)dim[2],
+                            .kernel_w = (int)dim[3]};
+    return create_matrix(be, part, 1, dtype, &head, out);
+}
+
+/* ---- vectors -------------------------------------------------------------------------------- */
+
+vd_status vd_cuda_create_vector(vd_backend *be, const vd_tensor *parts, int part_count,
+                                vd_weight **out) {
+    int64_t length = 0;
+    for (int i = 0; i < part_count; i++)
+        length += vd_tensor_elements(&parts[i]);
+    vd_cuda_weight *w;
+    vd_status st = create(be, (size_t)length * sizeof(float), &w);
+    if (st != VD_OK || w == NULL)
+        return st;
+    w->head = (vd_weight){.kind = VD_WEIGHT_VECTOR,
+                          .dtype = VD_F32,
+                          .out = length,
+                          .in = 1,
+                          .kernel_h = 1,
+                          .kernel_w = 1};
+    sender s = {.cuda = be->device, .to = w->memory};
+    for (int i = 0; i < part_count; i++) {
+        const vd_weight_part all = {.tensor = parts[i], .columns = vd_tensor_elements(&parts[i])};
+        vd_weight_part row = all;
+        row.tensor.rank = 2;
+        row.tensor.dim[0] = 1;
+        row.tensor.dim[1] = all.columns;
+        VD_TRY(send_part(&s, &row, 1, VD_F32));
+    }
+    VD_TRY(end(&s));
+    *out = &w->head;
+done:
+    if (st != VD_OK)
+        vd_cuda_destroy_weight(be, &w->head);
+    return st;
+}
+
+vd_status vd_cuda_round_vector(vd_backend *be, const vd_weight *weight, vd_dtype dtype,
+                               const void **out) {
+    vd_cuda_weight *w = vd_cuda_weight_of(weight);
+    const vd_cuda_device *cuda = be->device;
+    const size_t count = (size_t)w->head.out, size = vd_dtype_bytes(dtype);
+    void *host = NULL;
+    vd_status st = VD_OK;
+    if (dtype == VD_F32 || w->rounded != NULL) {
+        *out = dtype == VD_F32 ? w->memory : w->rounded;
+        if (dtype == VD_F32 || w->rounded_dtype == dtype)
+            return VD_OK;
+        return vd_fail(VD_ERR_BACKEND, "a bias in two 16-bit types");
+    }
+    *out = NULL;
+    host = malloc(count * (sizeof(float) + size));
+    if (host == NULL)
+        return vd_fail(VD_ERR_MEMORY, "no memory to convert a bias");
+    float *values = host;
+    VD_TRY(vd_cuda_take(count * size, &w->rounded));
+    w->rounded_dtype = dtype;
+    VD_TRY(vd_cuda_status(cudaMemcpyAsync(values, w->memory, count * sizeof(float),
+                                          cudaMemcpyDeviceToHost, cuda->stream),
+                          "reading a bias"));
+    VD_TRY(vd_cuda_status(cudaStreamSynchronize(cuda->stream), "reading a bias"));
+    vd_convert_values(values + count, dtype, values, VD_F32, count);
+    VD_TRY(vd_cuda_status(cudaMemcpyAsync(w->rounded, values + count, count * size,
+                                          cudaMemcpyHostToDevice, cuda->stream),
+                          "copying a bias"));
+    VD_TRY(vd_cuda_status(cudaStreamSynchronize(cuda->stream), "copying a bias"));
+    *out = w->rounded;
+done:
+    if (st != VD_OK) {
+        (void)cudaFree(w->rounded);
+        w->rounded = NULL;
+    }
+    free(host);
+    return st;
+}
+
+/* cudaFree waits for what still uses the memory. */
+void vd_cuda_destroy_weight(vd_backend *be, vd_weight *weight) {
+    vd_cuda_weight *w = vd_cuda_weight_of(weight);
+    be->weight_bytes -= w->bytes;
+    (void)cudaFree(w->memory);
+    (void)cudaFree(w->rounded);
+    free(w);
+}

@@ -1,0 +1,136 @@
+/* The part of CUDA's runtime that the backend uses, on the host: "device" memory is the heap, and
+ * all work is done when the call returns. */
+#include <cuda_runtime_api.h>
+#include <stdlib.h>
+#include <string.h>
+
+cudaError_t cudaGetDeviceCount(int *count) {
+    *count = getenv("VD_EMULATED_NO_DEVICE") == NULL;
+    return *count == 1 ? cudaSuccess : cudaErrorNoDevice;
+}
+
+cudaError_t cudaDriverGetVersion(int *version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+    return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device) {
+    memset(prop, 0, sizeof *prop);
+    strcpy(prop->name, "the host, emulating");
+    prop->major = 9;
+    return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+}
+
+enum { DEVICE_BYTES = 1 << 29 }; /* that can be had at once */
+
+cudaError_t cudaMemGetInfo(size_t *left, size_t *total) {
+    *left = *total = DEVICE_BYTES;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void **out, size_t bytes) {
+    *out = bytes <= DEVICE_BYTES ? aligned_alloc(256, (bytes + 255) / 256 * 256) : NULL;
+    if (*out == NULL)
+        return cudaErrorMemoryAllocation;
+    memset(*out, 0xFF, bytes); /* NaN: real memory is not zero either */
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *p) {
+    free(p);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **out, size_t bytes) {
+    return cudaMalloc(out, bytes);
+}
+
+cudaError_t cudaFreeHost(void *p) {
+    return cudaFree(p);
+}
+
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+    (void)kind;
+    (void)stream;
+    memcpy(dst, src, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t stream) {
+    (void)stream;
+    memset(dst, value, bytes);
+    return cudaSuccess;
+}
+
+/* Handles are small blocks of memory, so that one that is not destroyed is a leak. */
+static cudaError_t handle(void **out) {
+    *out = malloc(1);
+    return *out == NULL ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) {
+    (void)flags;
+    return handle((void **)out);
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    free(stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    (void)stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *out) {
+    return handle((void **)out);
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags) {
+    (void)flags;
+    return handle((void **)out);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    free(event);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    (void)event;
+    (void)stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    (void)event;
+    return cudaSuccess;
+}
+
+/* A different time at each call, so that the choice of a plan is tested too. */
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end) {
+    static int calls;
+    (void)start;
+    (void)end;
+    *ms = 1.0F + (float)(calls++ * 7 % 5);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError(void) {
+    return cudaSuccess;
+}
+
+const char *cudaGetErrorString(cudaError_t error) {
+    return error == cudaErrorMemoryAllocation ? "out of memory" : "an emulated error";
+}
