@@ -201,9 +201,16 @@ vd_status vd_weight_create_linear(vd_backend *be, const vd_weight_part *parts, i
 
 vd_status vd_weight_create_conv(vd_backend *be, const vd_weight_part *part, vd_dtype dtype,
                                 vd_weight **out) {
+    enum { MOST = 64 };
+    const int64_t *dim = part->tensor.dim;
     *out = NULL;
     vd_status st = check_part(be, part, 4, dtype);
-    return st == VD_OK ? be->table->create_conv(be, part, dtype, out) : st;
+    if (st != VD_OK)
+        return st;
+    if (dim[2] > MOST || dim[3] > MOST)
+        return vd_fail(VD_ERR_BACKEND, "a kernel of %lldx%lld taps is larger than %dx%d",
+                       (long long)dim[2], (long long)dim[3], MOST, MOST);
+    return be->table->create_conv(be, part, dtype, out);
 }
 
 vd_status vd_weight_create_vector(vd_backend *be, const vd_tensor *parts, int part_count,

@@ -6,6 +6,7 @@
 
 #include "backend/backend_impl.h"
 #include "backend/profile.h"
+#include "core/clock.h"
 
 enum { SHAPE_BYTES = 128, MAX_TERMS = 8 };
 
@@ -22,7 +23,7 @@ static vd_status op_begin(vd_exec *x, double *start) {
     if (!profiling(x))
         return VD_OK;
     vd_status st = vd_backend_synchronize(x->be);
-    *start = vd_profiler_now();
+    *start = vd_now_s();
     return st;
 }
 
@@ -37,7 +38,7 @@ static vd_status op_end(vd_exec *x, double start, op_work work, const char *form
     vd_status st = vd_backend_synchronize(x->be);
     if (st != VD_OK)
         return st;
-    const double seconds = vd_profiler_now() - start;
+    const double seconds = vd_now_s() - start;
     char name[sizeof((vd_op_profile *)0)->name];
     va_list args;
     va_start(args, format);

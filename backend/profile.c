@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct vd_profiler {
     vd_op_profile *line;
@@ -24,12 +23,6 @@ void vd_profiler_destroy(vd_profiler *p) {
 
 void vd_profiler_clear(vd_profiler *p) {
     p->count = 0;
-}
-
-double vd_profiler_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 static vd_op_profile *find_or_append(vd_profiler *p, const char *name) {

@@ -17,7 +17,4 @@ vd_status vd_profiler_add(vd_profiler *p, const char *name, double seconds, doub
 /* Sorted by seconds, longest first; borrowed until the next add. */
 const vd_op_profile *vd_profiler_lines(vd_profiler *p, size_t *count);
 
-/* Seconds of a steady clock. */
-double vd_profiler_now(void);
-
 #endif

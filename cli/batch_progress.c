@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/clock.h"
+
 enum { BAR_WIDTH = 24 };
 
 double cli_batch_work(const vd_render_request *r) {
@@ -14,7 +16,7 @@ double cli_batch_work(const vd_render_request *r) {
 
 void cli_batch_progress_begin(cli_batch_progress *p, const char *job, double work) {
     if (p->start_s == 0)
-        p->start_s = cli_now_s();
+        p->start_s = vd_now_s();
     p->job = job;
     p->job_start_s = 0;
     p->job_work = work;
@@ -50,12 +52,12 @@ static void show_bar(cli_batch_progress *p, const vd_progress *now, double eta_s
 
 void cli_batch_progress_show(cli_batch_progress *p, const vd_progress *now) {
     if (p->job_start_s == 0)
-        p->job_start_s = cli_now_s();
+        p->job_start_s = vd_now_s();
     if (now->stage == VD_STAGE_DECODE && now->done == now->total)
-        p->render_s += cli_now_s() - p->job_start_s;
+        p->render_s += vd_now_s() - p->job_start_s;
     if (p->line.style == CLI_PROGRESS_NONE)
         return;
-    double elapsed_s = cli_now_s() - p->start_s;
+    double elapsed_s = vd_now_s() - p->start_s;
     double done = p->done + fraction(now) * p->job_work;
     double eta_s = done > 0 ? elapsed_s / done * (p->done + p->left - done) : 0;
     if (p->line.style == CLI_PROGRESS_BAR)

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "cli/batch_turn.h"
+#include "core/clock.h"
 #include "core/text.h"
 
 /* Adds a job to what the progress counts. */
@@ -108,7 +109,7 @@ static vd_status help(cli_batch_runner *run, bool *pending) {
 
 static vd_status sum_up(const cli_batch_runner *run, vd_status st, double start_s) {
     const cli_batch_progress *p = &run->progress;
-    double seconds = cli_now_s() - start_s;
+    double seconds = vd_now_s() - start_s;
     printf("%zu jobs: %zu rendered, %zu finished before, %zu failed", p->jobs_total, run->rendered,
            run->found, run->failed);
     if (run->left > 0)
@@ -129,7 +130,7 @@ static vd_status sum_up(const cli_batch_runner *run, vd_status st, double start_
 vd_status cli_batch_run(cli_batch_state *batch) {
     vd_status st = VD_OK;
     cli_batch_runner run = {.batch = batch};
-    double start_s = cli_now_s();
+    double start_s = vd_now_s();
     bool *pending = calloc(batch->jobs.count + 1, sizeof *pending);
     if (!pending)
         return vd_fail(VD_ERR_MEMORY, "no memory for %zu jobs", batch->jobs.count);

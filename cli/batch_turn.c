@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "encode/sink.h"
 #include "video/request.h"
 
@@ -84,11 +85,11 @@ static vd_status render(cli_batch_turn *t) {
     vd_status st = VD_OK;
     cli_batch_runner *run = t->run;
     const cli_render_watch watch = {run, on_progress, on_warning, on_stop};
-    double start_s = cli_now_s();
+    double start_s = vd_now_s();
     if (t->job->clip)
         VD_TRY(cli_replay_compare(&t->job->args, t->model, t->job->clip));
     VD_TRY(cli_render_run(&t->job->args, t->model, &t->work, &watch, t->digest));
-    t->seconds = cli_now_s() - start_s;
+    t->seconds = vd_now_s() - start_s;
     VD_TRY(cli_batch_record(t, false));
     cli_render_drop_state(&t->work);
     run->rendered++;

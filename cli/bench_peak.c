@@ -4,7 +4,7 @@
 
 #include "backend/ops.h"
 #include "cli/bench.h"
-#include "cli/progress.h"
+#include "core/clock.h"
 
 static const struct shape {
     int64_t rows, in, out;
@@ -25,11 +25,11 @@ static vd_status time_shape(vd_exec *x, const struct shape *s, const vd_weight *
     vd_tensor src = {0}, dst = {0};
     VD_TRY(VD_ALLOC(x, vd_exec_dtype(x), &src, s->rows, s->in));
     VD_TRY(VD_ALLOC(x, vd_exec_dtype(x), &dst, s->rows, s->out));
-    const double begin = cli_now_s();
-    for (int i = 0; i < LEAST_RUNS || cli_now_s() - begin < each_s; i++) {
-        const double start = cli_now_s();
+    const double begin = vd_now_s();
+    for (int i = 0; i < LEAST_RUNS || vd_now_s() - begin < each_s; i++) {
+        const double start = vd_now_s();
         VD_TRY(vd_linear(x, &dst, &src, w, NULL, NULL, VD_ACT_NONE));
-        const double rate = flop / (cli_now_s() - start) * 1e-12;
+        const double rate = flop / (vd_now_s() - start) * 1e-12;
         if (vd_exec_dry(x))
             break;
         *best = rate > *best ? rate : *best;

@@ -8,6 +8,7 @@
 #include "cli/bench.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
+#include "core/clock.h"
 #include "core/memory.h"
 #include "core/rng.h"
 #include "core/text.h"
@@ -163,9 +164,9 @@ static vd_status time_passes(bench *b, int64_t branches, bench_times *out) {
     VD_TRY(pass(b, branches));
     VD_TRY(vd_exec_profile_start(b->x));
     for (size_t i = 0; i < steps; i++) {
-        const double start = cli_now_s(), cpu_start = cpu_now_ms();
+        const double start = vd_now_s(), cpu_start = cpu_now_ms();
         VD_TRY(pass(b, branches));
-        ms[i] = (cli_now_s() - start) * 1e3;
+        ms[i] = (vd_now_s() - start) * 1e3;
         const double cpu = cpu_now_ms() - cpu_start;
         out->cpu_ms = i == 0 || cpu < out->cpu_ms ? cpu : out->cpu_ms;
     }
@@ -195,7 +196,7 @@ static vd_status set_added(bench *b, const bench_result *r) {
 
 static vd_status load(bench *b, const vd_settings *settings, const char *folder, bench_result *r) {
     vd_status st;
-    const double start = cli_now_s();
+    const double start = vd_now_s();
     VD_TRY(vd_unet_open(b->be, folder, b->dtype, &b->unet));
     if (vd_unet_get_config(b->unet)->added_width > 0)
         VD_TRY(set_added(b, r));
@@ -206,7 +207,7 @@ static vd_status load(bench *b, const vd_settings *settings, const char *folder,
     VD_TRY(pass(b, BRANCHES));
     VD_TRY(vd_exec_commit(b->x));
     VD_TRY(vd_unet_set_context(b->unet, b->x, &b->states));
-    r->load_ms = (cli_now_s() - start) * 1e3;
+    r->load_ms = (vd_now_s() - start) * 1e3;
     r->weight_bytes = vd_backend_weight_bytes(b->be);
     r->arena_bytes = vd_exec_peak_bytes(b->x);
 done:

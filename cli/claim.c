@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "cli/claim_owner.h"
-#include "cli/progress.h"
+#include "core/clock.h"
 #include "core/text.h"
 
 enum { BEATS = 6 }; /* in the stale time */
@@ -98,7 +98,7 @@ static bool take_over(const cli_claims *c, const char *path, int fd,
 static cli_claim_result judge(const cli_claims *c, sighting *seen,
                               const char content[CLI_OWNER_BYTES], const struct stat *info) {
     int lives = cli_owner_lives(content);
-    double now_s = cli_now_s();
+    double now_s = vd_now_s();
     if (lives >= 0)
         return lives ? CLI_CLAIM_BUSY : CLI_CLAIM_TAKEN_OVER;
     if (seen->since_s == 0 || memcmp(seen->content, content, CLI_OWNER_BYTES) != 0) {

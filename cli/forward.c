@@ -7,6 +7,7 @@
 
 #include "cli/cli.h"
 #include "cli/progress.h"
+#include "core/clock.h"
 #include "core/text.h"
 
 typedef struct forward_group {
@@ -231,14 +232,14 @@ done:
 static vd_status run_case(forward_case *c, const char *output) {
     vd_status st = VD_OK;
     char known[256] = "";
-    double start_s = cli_now_s();
+    double start_s = vd_now_s();
     for (int i = 0; i < GROUP_COUNT; i++) {
         if (strcmp(c->group, groups[i].name) == 0) {
             VD_TRY(groups[i].run(c));
             VD_TRY(vd_safetensors_write(output, c->output_name, c->output, c->output_count, NULL));
             printf("%s: %s%s%s on %s in %s, %zu outputs, %.2f s -> %s\n", c->name, c->group,
                    c->module[0] ? " " : "", c->module, c->backend, c->dtype_name, c->output_count,
-                   cli_now_s() - start_s, output);
+                   vd_now_s() - start_s, output);
             goto done;
         }
         size_t used = strlen(known);

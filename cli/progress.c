@@ -3,16 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { BAR_WIDTH = 24 };
+#include "core/clock.h"
 
-double cli_now_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+enum { BAR_WIDTH = 24 };
 
 int64_t cli_peak_bytes(void) {
     struct rusage usage;
@@ -48,7 +43,7 @@ static void show_bar(cli_progress *p, const vd_progress *now, double each_s, dou
 }
 
 void cli_progress_show(cli_progress *p, const vd_progress *now) {
-    double time_s = cli_now_s();
+    double time_s = vd_now_s();
     if (now->done == 0) {
         p->stage = now->stage;
         p->stage_start_s = time_s;

@@ -27,9 +27,6 @@ void cli_progress_end(cli_progress *p);
 /* "text", "denoise", "decode" */
 const char *cli_stage_name(vd_stage stage);
 
-/* Monotonic seconds. */
-double cli_now_s(void);
-
 /* Highest resident size of the process so far. */
 int64_t cli_peak_bytes(void);
 

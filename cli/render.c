@@ -4,11 +4,12 @@
 #include <unistd.h>
 
 #include "cli/render.h"
+#include "core/clock.h"
+#include "video/request.h"
 #include "video/scheduler.h"
 
 static const char *const BACKENDS[] = {"auto", "cpu", "cuda", NULL};
 static const char *const DTYPES[] = {"auto", "f32", "bf16", "f16", NULL};
-static const char *const VAE_TILINGS[] = {"auto", "off", "exact", "plain", "sync", NULL};
 static const char *const PROGRESS[] = {"auto", "bar", "json", "none", NULL};
 
 void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTIONS]) {
@@ -52,7 +53,7 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
          "how frames are decoded: off (whole), exact (the same in bands of bounded memory), plain "
          "or sync (blended tiles, as diffusers and ScaleCrafter have them), auto: exact where the "
          "whole decode would take more than --vae-memory (auto)",
-         VAE_TILINGS, NULL},
+         vd_vae_tiling_names(), NULL},
         {"vae-memory", 0, CLI_DOUBLE, &a->vae_memory, "GB",
          "activations of an exact decode; with less it computes more (4)", NULL, NULL},
         {"configs", 0, CLI_TEXT, &a->configs, "DIR",
@@ -127,7 +128,7 @@ static vd_status run(const cli_render_args *a, const vd_json *clip) {
     bool finished = false;
     const vd_render_request *r = &work.request;
     char digest[VD_SHA256_HEX_BYTES];
-    double start_s = cli_now_s();
+    double start_s = vd_now_s();
     VD_TRY(cli_render_open(a, false, &model));
     VD_TRY(cli_render_fill(a, clip, model, &work));
     VD_TRY(vd_render_check(model, r));
@@ -155,7 +156,7 @@ static vd_status run(const cli_render_args *a, const vd_json *clip) {
         name_length--;
     printf("%.*s: %lldx%lld, %lld frames at %g fps, seed %llu, %.1f s, peak %lld MB, sha256:%s\n",
            (int)name_length, name, (long long)r->width_px, (long long)r->height_px,
-           (long long)r->frames, r->fps, (unsigned long long)r->seed, cli_now_s() - start_s,
+           (long long)r->frames, r->fps, (unsigned long long)r->seed, vd_now_s() - start_s,
            (long long)(cli_peak_bytes() / 1000000), digest);
 done:
     if (st == VD_ERR_INTERRUPTED && work.state && access(work.state, F_OK) == 0)

@@ -2,11 +2,10 @@
 """Trains the small text-to-video model in models/shapes, on a processor.
 
 The clips and captions are made on the fly (shapes_data.py).  The phases, in the order they are meant to run; each
-keeps a checkpoint in --work, and `words`, `coarse` and `unet` with the same --work carry on from one another:
+keeps a checkpoint in --work, and `words` and `unet` with the same --work carry on from one another:
 
   vae     with --init: the decoder and post_quant_conv alone, so that the latents stay as they are; else all of it
   words   gives the words that decide motion and shape codes of their own in the text encoder (a minute)
-  coarse  the inner levels of the UNet, on what the caption alone must decide; optional, cheap
   unet    UNet and text encoder: v-prediction on betas rescaled to zero terminal SNR; writes the whole folder
 
 WHAT SHIPS.  The decoder comes from the first command below, the text encoder and the UNet from the other two, all
@@ -25,8 +24,7 @@ command made 1,140 steps of 16 clips.  On 200 held-out captions at 50 steps and 
 
 WHY.  FIRST ignores the direction of motion in the caption: "left" and "right" leave its text encoder 0.08 apart, in vectors of length
 7.7 (`words` gives them codes), and its last training step still shows the clip, so that it may read the motion from
-the noise (the betas are rescaled to zero terminal SNR).  That was not enough: several runs of some hundred steps, `coarse` among
-them, answered pure noise with a clip that stands still.  The path read-outs (Probes) and a learning rate of 1.5e-3 together
+the noise (the betas are rescaled to zero terminal SNR).  That was not enough: several runs of some hundred steps answered pure noise with a clip that stands still.  The path read-outs (Probes) and a learning rate of 1.5e-3 together
 brought the direction within 150 steps; at 8e-4 and below nothing had moved.
 
 From scratch (no --init; not tried yet) the VAE comes first:
@@ -429,7 +427,7 @@ def train_words(args):
     In the recipe's first weights "left" and "right" leave the text encoder 0.08 apart, in vectors of length 7.7: the
     UNet cannot tell them, and gets no gradient to learn to.  The text encoder learns here to answer what it answered
     before plus a fixed code from the word on (it is causal), along directions the other words do not use; opposites
-    get opposite signs.  Takes a minute.  Writes a checkpoint that `coarse` and `unet` with the same --work resume.
+    get opposite signs.  Takes a minute.  Writes a checkpoint that `unet` with the same --work resumes.
     """
     torch.manual_seed(args.seed)
     _, unet, text, tokenizer = load(args)
@@ -474,129 +472,6 @@ def train_words(args):
         opt.step()
         if k % 150 == 149:
             print(f"step {k + 1}  {loss.item():.3f} squared distance to the wanted answer", flush=True)
-    now = [p.detach() for p in params]
-    torch.save({"step": 0, "spent": 0.0, "params": now, "ema": now, "opt": None}, path + ".new")
-    os.replace(path + ".new", path)
-
-
-def train_coarse(args):
-    """The lower half of the UNet and the text encoder, on what the caption alone must decide.
-
-    Linear heads read the clean clip (at pure noise: the caption's mean clip) from the features of the inner levels;
-    the outer level is frozen and its answers are stored, so a step costs a fraction of a whole one.  With --init
-    the features at low noise are held to what they were.  Writes a checkpoint that `unet` with the same --work resumes.
-    """
-    torch.manual_seed(args.seed)
-    vae, unet, text, tokenizer = load(args)
-    params = list(unet.parameters()) + list(text.parameters())
-    path = os.path.join(args.work, "unet.pt")
-    os.makedirs(args.work, exist_ok=True)
-    if os.path.exists(path):
-        state = torch.load(path, weights_only=True)
-        with torch.no_grad():
-            for p, a in zip(params, state["params"]):
-                p.copy_(a)
-    pool = Pool(vae, args.pool, args.seed, os.path.join(args.work, "pool.pt"))
-    rng = np.random.default_rng(args.seed + 99)
-    abar = DDIMScheduler(**SCHEDULER).alphas_cumprod.clone()
-    abar[-1] = 0.0
-
-    def outer(noisy, t):
-        h = unet.conv_in(noisy.permute(0, 2, 1, 3, 4).flatten(0, 1))
-        h = unet.transformer_in(h, num_frames=8, return_dict=False)[0]
-        emb = unet.time_embedding(unet.time_proj(t)).repeat_interleave(8, 0)
-        return unet.down_blocks[0](hidden_states=h, temb=emb, num_frames=8)[0]
-
-    def inner(h, t, ids):
-        emb = unet.time_embedding(unet.time_proj(t)).repeat_interleave(8, 0)
-        words = text(input_ids=ids).last_hidden_state.repeat_interleave(8, 0)
-        h1, r1 = unet.down_blocks[1](hidden_states=h, temb=emb, encoder_hidden_states=words, num_frames=8)
-        h2, r2 = unet.down_blocks[2](hidden_states=h1, temb=emb, num_frames=8)
-        m = unet.mid_block(h2, emb, encoder_hidden_states=words, num_frames=8)
-        return r1[0], h1, h2, m
-
-    def tokens(words):
-        return tokenizer(words, padding="max_length", max_length=16, return_tensors="pt").input_ids
-
-    t0, store = time.time(), {}
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        for kind, n in (("pure", 64), ("high", 320), ("low", 192)):
-            rows = []
-            for _ in range(0, n, 8):
-                words, z, _ = pool.batch([False] * 8, args.drop)
-                u = torch.from_numpy(rng.random(8))
-                t = {"pure": u * 0 + 999, "high": 999 - 200 * u ** 1.5, "low": 750 * u}[kind].long()
-                a = abar[t].view(-1, 1, 1, 1, 1)
-                h = outer(a.sqrt() * z + (1 - a).sqrt() * torch.randn(z.shape), t)
-                ids = tokens(words)
-                keep = inner(h, t, ids) if kind == "low" and args.init else ()
-                rows += zip(h.view(8, 8, *h.shape[1:]), t, ids, z, *(k.view(8, 8, *k.shape[1:]) for k in keep))
-            store[kind] = rows
-    mean = {}
-    print(f"stored the outer level in {time.time() - t0:.0f} s", flush=True)
-    for block in (unet.conv_in, unet.transformer_in, unet.time_embedding, unet.down_blocks[0], unet.up_blocks, unet.conv_out,
-                  unet.conv_norm_out, text):
-        block.requires_grad_(False)
-    ramp = torch.linspace(-1, 1, 8).view(1, 8, 1)
-    paths = torch.nn.ModuleList([torch.nn.Linear(80, 3), torch.nn.Linear(80, 3), torch.nn.Linear(112, 3),
-                                 torch.nn.Linear(112, 3)])
-    heads = torch.nn.ModuleList([torch.nn.Linear(80, 16), torch.nn.Linear(80, 64), torch.nn.Linear(112, 64),
-                                 torch.nn.Linear(112, 64)])
-    if os.path.exists(os.path.join(args.work, "heads.pt")):
-        heads.load_state_dict(torch.load(os.path.join(args.work, "heads.pt"), weights_only=True))
-    train = [p for p in params if p.requires_grad]
-    opt = torch.optim.AdamW(train + list(heads.parameters()) + list(paths.parameters()), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.01)
-    step, spent, last, log = 0, 0.0, time.time(), []
-    while spent < 60 * args.minutes:
-        spent += time.time() - last
-        last = time.time()
-        lr = args.lr * min(1, (step + 1) / 50) * (0.1 + 0.45 * (1 + math.cos(math.pi * min(1, spent / (60 * args.minutes)))))
-        for g in opt.param_groups:
-            g["lr"] = lr
-        pick = lambda kind, n: [store[kind][i] for i in rng.integers(len(store[kind]), size=n)]
-        pure, high, low = pick("pure", 8), pick("high", 2), pick("low", 2)
-        specs = [data.ALL[i] for i in rng.integers(len(data.ALL), size=8)]
-        for s in specs:
-            if s not in mean:
-                mean[s] = pool.mean(s).transpose(0, 1) if s in pool.where else None
-        specs = [s if mean[s] is not None else next(k for k in mean if mean[k] is not None) for s in specs]
-        h = torch.stack([r[0] for r in pure + high + low]).float().flatten(0, 1)
-        t = torch.stack([r[1] for r in pure + high + low])
-        ids = torch.cat([tokens([data.caption(s) for s in specs]), torch.stack([r[2] for r in high + low])])
-        want = torch.stack([mean[s] for s in specs] + [r[3] for r in high])            # n, 4, frames, h, w
-        want = want.transpose(1, 2).flatten(0, 1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-            feats = inner(h, t, ids)
-        loss, n = 0.0, want.shape[0]
-        path_want = (torch.tensor([WAYS[s[2]] for s in specs]).view(8, 1, 3) * ramp).view(64, 1, 1, 3)
-        path_err = []
-        for k, (f, head) in enumerate(zip(feats, heads)):
-            f = f[:n].float().permute(0, 2, 3, 1)
-            y = head(F.layer_norm(f, f.shape[-1:])).permute(0, 3, 1, 2)
-            err = (y - F.pixel_unshuffle(want, 16 // y.shape[-1])) ** 2
-            loss = loss + err.mean() * (2.0 if k == 3 else 0.5)
-            path_err.append(((paths[k](F.layer_norm(f[:64], f.shape[-1:])) - path_want) ** 2).mean())
-            loss = loss + 0.5 * path_err[-1]
-            if k == 3:                             # how much of the frames' order the answers to pure noise have
-                with torch.no_grad():
-                    p, q = (v[:64].reshape(8, 8, -1) - v[:64].reshape(8, 8, -1).flip(1)
-                            for v in (y.detach(), F.pixel_unshuffle(want, 16 // y.shape[-1])))
-                    log.append((err[:64].mean().item(), (p * q).sum().item(), (q * q).sum().item()))
-        if args.init:
-            for k, f in enumerate(feats):
-                old = torch.stack([r[4 + k] for r in low]).float().flatten(0, 1)
-                loss = loss + 0.5 * F.mse_loss(f[n:].float(), old) / old.var()
-        opt.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(train, 1.0)
-        opt.step()
-        step += 1
-        if step % 20 == 0:
-            e, p, q = np.mean(log[-20:], 0)
-            print(f"step {step}  {spent / 60:.1f} min  {e:.4f} pure  {p / q:.2f} order  "
-                  f"{' '.join(f'{v.item():.3f}' for v in path_err)} path  {loss.item():.3f} loss  "
-                  f"{time.time() - last:.2f} s/step", flush=True)
-    torch.save(heads.state_dict(), os.path.join(args.work, "heads.pt"))
     now = [p.detach() for p in params]
     torch.save({"step": 0, "spent": 0.0, "params": now, "ema": now, "opt": None}, path + ".new")
     os.replace(path + ".new", path)
@@ -701,7 +576,7 @@ def train_vae(args):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    p.add_argument("phase", choices=("vae", "words", "coarse", "unet"))
+    p.add_argument("phase", choices=("vae", "words", "unet"))
     p.add_argument("--init", help="diffusers folder to start from (warm start)")
     p.add_argument("--vae", help="unet: folder of the trained VAE (default: the one of --init)")
     p.add_argument("--tokenizer", help="folder of the tokenizer (default: the one of --init)")
@@ -738,7 +613,7 @@ def main():
         args.tokenizer = os.path.join(args.init or args.work, "tokenizer")
         if not args.init:
             make_tokenizer(args.tokenizer)
-    {"words": train_words, "coarse": train_coarse, "unet": train_unet}[args.phase](args)
+    {"words": train_words, "unet": train_unet}[args.phase](args)
 
 
 if __name__ == "__main__":

@@ -72,9 +72,10 @@ static vd_status check_text(const char *name, const char *text) {
 }
 
 static vd_status check_tiling(const char *name) {
-    static const char *const known[] = {"auto", "off", "exact", "plain", "sync"};
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (!name || strcmp(name, known[i]) == 0)
+    if (!name)
+        return VD_OK;
+    for (const char *const *known = vd_vae_tiling_names(); *known != NULL; known++)
+        if (strcmp(name, *known) == 0)
             return VD_OK;
     return vd_fail(VD_ERR_USAGE, "vae-tiling \"%s\": must be auto, off, exact, plain or sync",
                    name);

@@ -8,6 +8,9 @@
  * vd_error_message(). */
 typedef void (*vd_request_problem)(void *user, const char *option, vd_status status);
 
+/* NULL-terminated list of the values of vd_render_request.vae_tiling. */
+const char *const *vd_vae_tiling_names(void);
+
 /* vd_render_check for all values at once; returns the first one's status. problem NULL: stops at
  * it. */
 vd_status vd_request_check(const vd_model *model, const vd_render_request *request,

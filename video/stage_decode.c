@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "backend/ops.h"
+#include "video/request.h"
 #include "video/stage.h"
 
 typedef struct decoder {
@@ -56,23 +57,25 @@ done:
     return st;
 }
 
+/* "auto" begins whole. */
+static const char *const TILING_NAMES[] = {"auto", "off", "exact", "plain", "sync", NULL};
+static const vd_vae_mode TILING_MODES[] = {VD_VAE_WHOLE, VD_VAE_WHOLE, VD_VAE_EXACT, VD_VAE_TILES,
+                                           VD_VAE_SYNC_TILES};
+
+const char *const *vd_vae_tiling_names(void) {
+    return TILING_NAMES;
+}
+
 /* The dry pass, in the mode that the request asks for. "auto" looks at what the whole decode would
  * take, never at what the machine has: the same seed gives the same frames everywhere. */
 static vd_status plan_decode(const vd_render_job *j, decoder *d) {
-    static const struct {
-        const char *name;
-        vd_vae_mode mode;
-    } known[] = {{"off", VD_VAE_WHOLE},
-                 {"exact", VD_VAE_EXACT},
-                 {"plain", VD_VAE_TILES},
-                 {"sync", VD_VAE_SYNC_TILES}};
     vd_status st = VD_OK;
     const size_t most = (size_t)(j->r->vae_memory_gb * 1e9);
     const char *name = j->r->vae_tiling ? j->r->vae_tiling : "auto";
     vd_vae_mode mode = VD_VAE_WHOLE;
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (strcmp(name, known[i].name) == 0)
-            mode = known[i].mode;
+    for (size_t i = 0; TILING_NAMES[i] != NULL; i++)
+        if (strcmp(name, TILING_NAMES[i]) == 0)
+            mode = TILING_MODES[i];
     d->tiling = vd_vae_tiling_defaults(&j->m->vae_config, mode);
     d->tiling.memory_bytes = most;
     VD_TRY(prepare_latents(j, d));

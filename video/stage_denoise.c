@@ -2,8 +2,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "core/clock.h"
 #include "unet3d/method_plan.h"
 #include "video/guidance.h"
 #include "video/low_res.h"
@@ -148,10 +148,14 @@ static vd_status check_finite(const vd_render_job *j, int step) {
 
 /* ---- durability ---- */
 
-static double now_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+/* The call that an earlier run's state goes on with; 0 if there is none that fits. */
+static int resumed_call(const vd_render_job *j, const denoiser *d) {
+    const vd_render_state *s = j->resume;
+    size_t count = 0;
+    (void)vd_scheduler_history(d->scheduler, &count);
+    const bool fits =
+        s && s->calls == vd_scheduler_calls(d->scheduler) && s->history_count == count;
+    return fits ? (int)s->next : 0;
 }
 
 /* Goes on from an earlier run's state, if there is one. */
@@ -160,15 +164,15 @@ static vd_status restore(const vd_render_job *j, denoiser *d) {
     const vd_render_state *s = j->resume;
     size_t count = 0;
     float *history = vd_scheduler_history(d->scheduler, &count);
-    d->saved_s = now_s();
-    if (!s || s->calls != vd_scheduler_calls(d->scheduler) || s->history_count != count)
+    d->saved_s = vd_now_s();
+    d->next = resumed_call(j, d);
+    if (d->next == 0)
         return st;
-    VD_TRY(vd_scheduler_resume(d->scheduler, (int)s->next));
+    VD_TRY(vd_scheduler_resume(d->scheduler, d->next));
     memcpy(j->latents, s->latents, j->count * sizeof *j->latents);
     if (count > 0)
         memcpy(history, s->history, count * sizeof *history);
     d->rng = s->rng;
-    d->next = (int)s->next;
 done:
     return st;
 }
@@ -182,7 +186,7 @@ static void save(const vd_render_job *j, denoiser *d) {
                          .latents = j->latents};
     s.history = vd_scheduler_history(d->scheduler, &s.history_count);
     (void)vd_state_write(j, &s);
-    d->saved_s = now_s();
+    d->saved_s = vd_now_s();
 }
 
 static bool save_is_due(const vd_render_job *j, const denoiser *d) {
@@ -191,7 +195,7 @@ static bool save_is_due(const vd_render_job *j, const denoiser *d) {
     if (d->next == vd_scheduler_calls(d->scheduler))
         return true;
     return j->r->save_every > 0 ? d->next % j->r->save_every == 0
-                                : now_s() - d->saved_s >= SAVE_AFTER_S;
+                                : vd_now_s() - d->saved_s >= SAVE_AFTER_S;
 }
 
 static vd_status loop(const vd_render_job *j, denoiser *d) {
@@ -299,7 +303,7 @@ vd_status vd_stage_denoise(vd_render_job *j) {
     vd_status st = VD_OK;
     denoiser d = {0};
     VD_TRY(vd_model_schedule(j->m, j->r, j->count, &d.scheduler));
-    if (j->r->settings && j->r->settings->low_res_tau > 0)
+    if (j->r->settings && j->r->settings->low_res_tau > resumed_call(j, &d))
         VD_TRY(render_small(j, &d));
     VD_TRY(vd_stage_floats(j->count, &j->latents));
     start_latents(j, &d);

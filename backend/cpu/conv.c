@@ -363,7 +363,7 @@ vd_status vd_cpu_conv2d(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const 
                                 .runs = job.runs,
                                 .act = desc->act,
                                 .conv = desc};
-    if (desc->map == NULL && vd_cpu_tiled_takes(x, &tiled)) {
+    if (vd_cpu_tiled_takes(x, &tiled)) {
         st = vd_cpu_tiled_run(x, &tiled);
         goto done;
     }

@@ -386,7 +386,8 @@ static void describe(tiled_job *job, const vd_cpu_tiled *p) {
 
 bool vd_cpu_tiled_takes(const vd_exec *x, const vd_cpu_tiled *p) {
     const bool paired = p->act != VD_ACT_GEGLU || p->w->head.out % BLOCK_PAIR == 0;
-    return paired && vd_cpu_wants_tiles(x->be, &p->w->head);
+    const bool mapped = p->conv != NULL && p->conv->map != NULL;
+    return paired && !mapped && vd_cpu_wants_tiles(x->be, &p->w->head);
 }
 
 vd_status vd_cpu_tiled_run(vd_exec *x, const vd_cpu_tiled *p) {

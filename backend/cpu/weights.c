@@ -343,11 +343,7 @@ static vd_status pack_usual(vd_backend *be, vd_cpu_weight *w) {
 
 vd_status vd_cpu_create_conv(vd_backend *be, const vd_weight_part *part, vd_dtype dtype,
                              vd_weight **out) {
-    enum { MOST = 64 };
     const int64_t *dim = part->tensor.dim;
-    if (dim[2] > MOST || dim[3] > MOST)
-        return vd_fail(VD_ERR_BACKEND, "a kernel of %lldx%lld taps is larger than %dx%d",
-                       (long long)dim[2], (long long)dim[3], MOST, MOST);
     vd_cpu_weight *w = create_matrix(part, 1, dtype);
     if (w == NULL)
         return vd_fail(VD_ERR_MEMORY, "no memory for a weight");

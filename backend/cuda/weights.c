@@ -155,11 +155,7 @@ vd_status vd_cuda_create_linear(vd_backend *be, const vd_weight_part *parts, int
 
 vd_status vd_cuda_create_conv(vd_backend *be, const vd_weight_part *part, vd_dtype dtype,
                               vd_weight **out) {
-    enum { MOST = 64 };
     const int64_t *dim = part->tensor.dim;
-    if (dim[2] > MOST || dim[3] > MOST)
-        return vd_fail(VD_ERR_BACKEND, "a kernel of %lldx%lld taps is larger than %dx%d",
-                       (long long)dim[2], (long long)dim[3], MOST, MOST);
     const vd_weight head = {.kind = VD_WEIGHT_CONV,
                             .dtype = dtype,
                             .out = dim[0],

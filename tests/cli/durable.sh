@@ -36,11 +36,22 @@ for sampler in "ddim --eta 1" dpmpp2m-karras unipc pndm; do
     check "$sampler is killed" [ "$status" -eq 137 ]
     check "$sampler leaves its state alone" [ "$(ls -A out)" = .x.mp4.state ]
     render "${options[@]}" -o out/x.mp4 --progress json 2>err.txt | digest >digest.txt
-    check "$sampler goes on with call 3" [ "$(grep -m1 -o '"denoise","done":[1-9][0-9]*' err.txt)" = '"denoise","done":4' ]
+    # On a busy machine the signal comes a few calls late: the state is that of call 3, 6 or 9.
+    check "$sampler goes on with the call that was saved" grep -qE '^"denoise","done":(4|7|10)$' \
+        <(grep -m1 -o '"denoise","done":[1-9][0-9]*' err.txt)
     check "$sampler draws the same frames" [ "$(cat digest.txt)" = "$unbroken" ]
     check "$sampler leaves the clip alone" [ "$(ls -A out)" = x.mp4 ]
     rm -f out/*
 done
+# Behind the small render that guides it, which is not made again.
+options=(--steps 12 --seed 5 --scale 2 --method low-res)
+unbroken=$(render "${options[@]}" -o hash: | digest)
+strike KILL '"denoise","done":20,' "${options[@]}" --save-every 1 -o out/x.mp4
+check "a guided render is killed" [ "$status" -eq 137 ]
+render "${options[@]}" -o out/x.mp4 --progress json 2>err.txt | digest >digest.txt
+check "a guided render draws the same frames" [ "$(cat digest.txt)" = "$unbroken" ]
+check "the small render is left out" [ "$(grep -c '"stage":"denoise","done":[1-7],' err.txt)" -eq 0 ]
+rm -f out/*
 options=(--steps 12 --seed 5)
 unbroken=$(render "${options[@]}" -o hash: | digest)
 
