@@ -2,16 +2,15 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/memory.h"
 
 enum { BAR_WIDTH = 24 };
 
 int64_t cli_peak_bytes(void) {
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * 1024 : 0;
+    return (int64_t)vd_memory_peak();
 }
 
 void cli_progress_init(cli_progress *p, const char *mode) {

@@ -8,7 +8,7 @@
 #include "core/sha256.h"
 #include "core/text.h"
 
-enum { LISTED_NAMES = 8, REPORT_BYTES = 3600 };
+enum { LISTED_NAMES = 8, REPORT_BYTES = 3600, DROP_BYTES = 64 << 20 };
 
 typedef enum problem_kind {
     PROBLEM_MISSING,
@@ -30,6 +30,7 @@ struct vd_checkpoint {
     size_t file_count;
     vd_entry *entries; /* of all files, sorted by name; the names are owned here */
     size_t count;
+    size_t read_bytes; /* of tensors taken since pages were let go of */
     problem_list problems[PROBLEM_KINDS];
     bool no_memory;
 };
@@ -136,6 +137,12 @@ bool vd_checkpoint_find(const vd_checkpoint *ck, const char *name, vd_tensor *ou
     return true;
 }
 
+void vd_checkpoint_drop_pages(vd_checkpoint *ck) {
+    for (size_t i = 0; i < ck->file_count; i++)
+        vd_mapped_file_drop(&ck->files[i]);
+    ck->read_bytes = 0;
+}
+
 /* Takes `shown` over; NULL stands for no memory. */
 static void record(vd_checkpoint *ck, problem_kind kind, char *shown) {
     problem_list *list = &ck->problems[kind];
@@ -182,6 +189,9 @@ vd_tensor vd_checkpoint_take(vd_checkpoint *ck, const char *name, int rank, cons
         record(ck, PROBLEM_SHAPE, show_misshapen(name, &entry->tensor, &expected));
         return expected;
     }
+    if (ck->read_bytes >= DROP_BYTES)
+        vd_checkpoint_drop_pages(ck);
+    ck->read_bytes += vd_tensor_bytes(&entry->tensor);
     return entry->tensor;
 }
 
@@ -229,6 +239,7 @@ vd_status vd_checkpoint_finish(vd_checkpoint *ck, const char *what) {
         record(ck, PROBLEM_UNUSED, vd_format("%.200s", ck->entries[i].name));
         ck->entries[i].state = VD_ENTRY_IGNORED; /* a second call does not list it again */
     }
+    vd_checkpoint_drop_pages(ck);
     char report[REPORT_BYTES] = "";
     size_t used = 0;
     bool first = true;
@@ -259,6 +270,8 @@ static void add_file(vd_sha256_state *sha, const vd_mapped_file *file) {
     for (size_t at = 0; at < file->bytes; at += STRIDE_BYTES) {
         const size_t left = file->bytes - at;
         vd_sha256_add(sha, (const char *)file->map + at, left < SAMPLE_BYTES ? left : SAMPLE_BYTES);
+        if (at % DROP_BYTES == 0)
+            vd_mapped_file_drop(file);
     }
 }
 

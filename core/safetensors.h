@@ -45,6 +45,10 @@ bool vd_checkpoint_find(const vd_checkpoint *ck, const char *name, vd_tensor *ou
  * with data NULL and the expected shape is returned. */
 vd_tensor vd_checkpoint_take(vd_checkpoint *ck, const char *name, int rank, const int64_t *dim);
 
+/* Lets go of the files' pages that were read: what is packed is not read again, all else comes back
+ * by itself. vd_checkpoint_take does it now and then, vd_checkpoint_finish at the end. */
+void vd_checkpoint_drop_pages(vd_checkpoint *ck);
+
 /* Marks a tensor as known and not needed (integer position_ids, say). Absent: nothing. */
 void vd_checkpoint_ignore(vd_checkpoint *ck, const char *name);
 

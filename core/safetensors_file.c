@@ -221,3 +221,8 @@ void vd_mapped_file_close(vd_mapped_file *file) {
     free(file->path);
     *file = (vd_mapped_file){0};
 }
+
+void vd_mapped_file_drop(const vd_mapped_file *file) {
+    if (file->map != NULL)
+        (void)madvise(file->map, file->bytes, MADV_DONTNEED);
+}

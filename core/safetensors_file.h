@@ -32,6 +32,10 @@ vd_status vd_mapped_file_open(const char *path, vd_mapped_file *out);
 
 void vd_mapped_file_close(vd_mapped_file *file);
 
+/* Lets go of the pages that were read, so that they do not count as this process' memory; they come
+ * back when they are read again. */
+void vd_mapped_file_drop(const vd_mapped_file *file);
+
 /* One checkpoint of several files (at least one). */
 vd_status vd_checkpoint_open_files(const char *const *paths, size_t count, vd_checkpoint **out);
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "core/json.h"
+#include "core/memory.h"
 #include "core/sha256.h"
 #include "core/text.h"
 
@@ -348,6 +349,7 @@ void vd_model_release_text(vd_model *m, int i) {
     vd_text_cache_clear(&m->texts[i]);
     m->tokenizer[i] = NULL;
     m->clip[i] = NULL;
+    vd_memory_trim();
 }
 
 void vd_model_release_unet(vd_model *m) {
@@ -355,6 +357,7 @@ void vd_model_release_unet(vd_model *m) {
         return;
     vd_unet_destroy(m->unet);
     m->unet = NULL;
+    vd_memory_trim();
 }
 
 void vd_model_release_vae(vd_model *m) {
@@ -362,4 +365,5 @@ void vd_model_release_vae(vd_model *m) {
         return;
     vd_vae_destroy(m->vae);
     m->vae = NULL;
+    vd_memory_trim();
 }
