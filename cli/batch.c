@@ -147,6 +147,12 @@ int cli_batch(int argc, char **argv) {
         goto done;
     VD_TRY(check_args(&b));
     VD_TRY(cli_shard_read(b.shard_text, &b.shard));
+    if (b.force && b.shard.unknown) {
+        st = vd_fail(VD_ERR_USAGE,
+                     "batch: --force: this is one of several processes that do not know their "
+                     "parts, so that each would render all: give --shard I/N");
+        goto done;
+    }
     VD_TRY(run(&b));
 done:
     /* A folder that nothing went into. */

@@ -12,12 +12,15 @@ typedef struct cli_shard {
     /* Jobs of other shards that nobody has are rendered too when the own ones are done: a shard of
      * a cluster may never start. */
     bool helps;
+    /* One of a cluster's processes, but which is not known: it counts as all, and claims alone
+     * divide the jobs. */
+    bool unknown;
 } cli_shard;
 
 /* text: "I/N", where I counts from 0 or from 1 (N/N is 0/N), or NULL: a Slurm job array
- * (SLURM_ARRAY_TASK_ID, _MIN, _STEP, _COUNT) or an indexed Kubernetes Job (JOB_COMPLETION_INDEX,
- * with the number of pods in VIDILATE_SHARDS) say it in the environment, or else all jobs are.
- * VD_ERR_USAGE. */
+ * (SLURM_ARRAY_TASK_ID, _MIN, _MAX, _STEP, _COUNT) or an indexed Kubernetes Job
+ * (JOB_COMPLETION_INDEX, with the number of pods in VIDILATE_SHARDS) say it in the environment, or
+ * else all jobs are. VD_ERR_USAGE. */
 vd_status cli_shard_read(const char *text, cli_shard *out);
 
 /* Whether job number `job`, from 0, is one of the shard's. */

@@ -7,8 +7,10 @@ static volatile sig_atomic_t interrupted;
 
 static void on_signal(int number) {
     interrupted = 1;
-    /* The next one ends the program: a person who asks twice does not want to wait. */
-    signal(number, SIG_DFL);
+    /* The next Ctrl-C ends the program: a person who asks twice does not want to wait. SIGTERM
+     * comes twice by itself, where a time limit is followed by a preemption, say. */
+    if (number == SIGINT)
+        signal(number, SIG_DFL);
 }
 
 void cli_catch_signals(void) {

@@ -84,7 +84,29 @@ check "Slurm" [ "$(listed SLURM_ARRAY_TASK_ID=12 SLURM_ARRAY_TASK_MIN=10 SLURM_A
 check "Kubernetes" [ "$(listed JOB_COMPLETION_INDEX=2 VIDILATE_SHARDS=3)" = "a-seed-3 a-seed-6 " ]
 check "Kubernetes without a number" [ "$(listed JOB_COMPLETION_INDEX=2)" = "$all" ]
 check "--shard goes before" [ "$(env JOB_COMPLETION_INDEX=2 VIDILATE_SHARDS=3 "$PROGRAM" batch jobs.json --jobs-list --shard 1/6)" = a-seed-2 ]
-expect 2 "SLURM_ARRAY_TASK_ID=x is not a whole number" env SLURM_ARRAY_TASK_ID=x "$PROGRAM" batch jobs.json --out z
+expect 2 "SLURM_ARRAY_TASK_ID=x is not a whole number from 0 on" env SLURM_ARRAY_TASK_ID=x "$PROGRAM" batch jobs.json --out z
+# All parts together are all jobs, each once: arrays that begin anywhere, the Job that ships.
+array() { # LOW HIGH STEP
+    local id
+    for ((id = $1; id <= $2; id += $3)); do
+        listed SLURM_ARRAY_TASK_ID=$id SLURM_ARRAY_TASK_MIN=$1 SLURM_ARRAY_TASK_MAX=$2 SLURM_ARRAY_TASK_STEP=$3 \
+            SLURM_ARRAY_TASK_COUNT=$((($2 - $1) / $3 + 1))
+    done | tr ' ' '\n' | sort | tr '\n' ' '
+}
+check "--array=0-3" [ "$(array 0 3 1)" = "$all" ]
+check "--array=1-5" [ "$(array 1 5 1)" = "$all" ]
+check "--array=10-14:2" [ "$(array 10 14 2)" = "$all" ]
+completions=$(sed -n 's/^  completions: //p' "$SOURCE/configs/k8s/job.yaml")
+pods=$(sed -n '/name: VIDILATE_SHARDS/{n;s/.*value: "\(.*\)"/\1/p}' "$SOURCE/configs/k8s/job.yaml")
+check "the Job says its number of pods twice" [ "$completions" -eq "$pods" ]
+check "the Job's pods" [ "$(for ((i = 0; i < completions; i++)); do
+    listed JOB_COMPLETION_INDEX=$i "VIDILATE_SHARDS=$pods"
+done | tr ' ' '\n' | sort | tr '\n' ' ')" = "$all" ]
+# Where a process cannot know its part, claims divide the jobs, and --force has nothing to go by.
+gaps=(env SLURM_ARRAY_TASK_ID=7 SLURM_ARRAY_TASK_MIN=1 SLURM_ARRAY_TASK_MAX=7 SLURM_ARRAY_TASK_STEP=1 SLURM_ARRAY_TASK_COUNT=3)
+check "--array=1,3,7" [ "$(listed "${gaps[@]:1}")" = "$all" ]
+check "too few pods told" [ "$(listed JOB_COMPLETION_INDEX=3 VIDILATE_SHARDS=3)" = "$all" ]
+expect 2 "do not know their parts" "${gaps[@]}" "$PROGRAM" batch jobs.json --out z --force
 # A shard whose fellows never come does their jobs too.
 JOB_COMPLETION_INDEX=1 VIDILATE_SHARDS=3 batch jobs.json --out alone >out.txt
 check "helps" [ "$(names alone)" = "$all" ]

@@ -22,4 +22,14 @@ for signal in INT TERM; do
         [ -z "$(ls -A)" ] || fail "$signal after $delay s leaves $(ls -A)"
     done
 done
+# SIGTERM again and again does not keep what the first began from its end.
+"$PROGRAM" render --model "$MODEL" --prompt "$PROMPT" --steps 900 --scale 2 --save-every 1 -o x.mp4 >out.txt 2>err.txt &
+pid=$!
+until [ -e .x.mp4.state ] || ! kill -0 $pid; do sleep 0.02; done
+for ((i = 0; i < 1000; i++)); do
+    kill -TERM $pid || break
+done 2>kill.txt
+wait $pid
+check "many SIGTERMs" [ $? -eq 130 ]
+check "say one thing" [ "$(cat err.txt)" = "vidilate: interrupted; the same command goes on from .x.mp4.state" ]
 finish
