@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/text.h"
 
 enum { OWN_OPTIONS = 10, ALL_OPTIONS = OWN_OPTIONS + CLI_RENDER_OPTIONS };
@@ -128,7 +129,7 @@ static void free_batch(cli_batch_state *b) {
 int cli_batch(int argc, char **argv) {
     vd_status st = VD_OK;
     bool done_early = false;
-    cli_batch_state b = {.progress = "auto", .stale_s = 90};
+    cli_batch_state b = {.progress = "auto", .stale_s = 90, .start_s = vd_now_s()};
     cli_option options[ALL_OPTIONS];
     cli_command command = {
         .name = "batch",

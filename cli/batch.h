@@ -20,6 +20,7 @@ typedef struct cli_batch_state {
     double stale_s; /* after which a claim that is not touched is dead */
     cli_overrides overrides;
     /* what they lead to */
+    double start_s; /* of the command */
     cli_shard shard;
     bool made_dir;
     cli_problems problems;

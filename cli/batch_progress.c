@@ -18,7 +18,6 @@ void cli_batch_progress_begin(cli_batch_progress *p, const char *job, double wor
     if (p->start_s == 0)
         p->start_s = vd_now_s();
     p->job = job;
-    p->job_start_s = 0;
     p->job_work = work;
 }
 
@@ -51,10 +50,6 @@ static void show_bar(cli_batch_progress *p, const vd_progress *now, double eta_s
 }
 
 void cli_batch_progress_show(cli_batch_progress *p, const vd_progress *now) {
-    if (p->job_start_s == 0)
-        p->job_start_s = vd_now_s();
-    if (now->stage == VD_STAGE_DECODE && now->done == now->total)
-        p->render_s += vd_now_s() - p->job_start_s;
     if (p->line.style == CLI_PROGRESS_NONE)
         return;
     double elapsed_s = vd_now_s() - p->start_s;

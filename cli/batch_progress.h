@@ -7,14 +7,12 @@
 #include "cli/progress.h"
 
 typedef struct cli_batch_progress {
-    cli_progress line;  /* style, and whether the bar's line is open */
-    double start_s;     /* of the first render */
-    double done;        /* work of the renders that ended, in steps of a job of one pixel */
-    double left;        /* of those to come, the present one included */
-    double job_work;    /* of the present one */
-    double job_start_s; /* when its stages began; 0: not yet */
-    double render_s;    /* all time in the stages of renders */
-    const char *job;    /* its name */
+    cli_progress line; /* style, and whether the bar's line is open */
+    double start_s;    /* of the first render */
+    double done;       /* work of the renders that ended, in steps of a job of one pixel */
+    double left;       /* of those to come, the present one included */
+    double job_work;   /* of the present one */
+    const char *job;   /* its name */
     size_t jobs_done, jobs_total;
 } cli_batch_progress;
 

@@ -107,30 +107,43 @@ static vd_status help(cli_batch_runner *run, bool *pending) {
     return st;
 }
 
-static vd_status sum_up(const cli_batch_runner *run, vd_status st, double start_s) {
+/* The last line of stdout; the last object of JSON progress. */
+static void show_sum(const cli_batch_runner *run) {
     const cli_batch_progress *p = &run->progress;
-    double seconds = vd_now_s() - start_s;
+    const double seconds = vd_now_s() - run->batch->start_s;
+    if (p->line.style == CLI_PROGRESS_JSON)
+        fprintf(
+            stderr,
+            "{\"jobs_done\":%zu,\"jobs_total\":%zu,\"rendered\":%zu,\"found\":%zu,\"failed\":%zu,"
+            "\"left\":%zu,\"elapsed_s\":%.3f,\"render_s\":%.3f,\"load_s\":%.3f,\"encode_s\":%.3f,"
+            "\"eta_s\":0.0,\"peak_bytes\":%lld}\n",
+            p->jobs_done, p->jobs_total, run->rendered, run->found, run->failed, run->left, seconds,
+            run->render_s, run->load_s, run->encode_s, (long long)cli_peak_bytes());
     printf("%zu jobs: %zu rendered, %zu finished before, %zu failed", p->jobs_total, run->rendered,
            run->found, run->failed);
     if (run->left > 0)
         printf(", %zu left to other processes", run->left);
     printf("; %.1f s", seconds);
     if (run->rendered > 0)
-        printf(", %.1f%% of it rendering", 100 * p->render_s / seconds);
+        printf(": rendering %.1f%%, loading %.1f%%, encoding %.1f%%", 100 * run->render_s / seconds,
+               100 * run->load_s / seconds, 100 * run->encode_s / seconds);
     printf("\n");
+}
+
+static vd_status sum_up(const cli_batch_runner *run, vd_status st) {
+    show_sum(run);
     if (st == VD_ERR_INTERRUPTED)
         return vd_fail(st, "batch: interrupted; the same command goes on");
     if (st == VD_OK && run->failed > 0)
         return vd_fail(run->first_failure,
                        "batch: %zu of %zu jobs failed; see %s, and run it again", run->failed,
-                       p->jobs_total, run->failures);
+                       run->progress.jobs_total, run->failures);
     return st;
 }
 
 vd_status cli_batch_run(cli_batch_state *batch) {
     vd_status st = VD_OK;
     cli_batch_runner run = {.batch = batch};
-    double start_s = vd_now_s();
     bool *pending = calloc(batch->jobs.count + 1, sizeof *pending);
     if (!pending)
         return vd_fail(VD_ERR_MEMORY, "no memory for %zu jobs", batch->jobs.count);
@@ -142,7 +155,7 @@ vd_status cli_batch_run(cli_batch_state *batch) {
     if (st == VD_OK && batch->shard.helps && !batch->force)
         st = help(&run, pending);
     cli_progress_end(&run.progress.line);
-    st = sum_up(&run, st, start_s);
+    st = sum_up(&run, st);
 done:
     cli_claims_close(run.claims);
     cli_ledger_free(&run.finished);

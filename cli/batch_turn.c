@@ -81,15 +81,27 @@ done:
     return st;
 }
 
+static vd_status render_timed(cli_batch_turn *t, const cli_render_watch *watch) {
+    cli_batch_runner *run = t->run;
+    const vd_model_times before = vd_model_get_times(t->model);
+    const double start_s = vd_now_s();
+    vd_status st = cli_render_run(&t->job->args, t->model, &t->work, watch, t->digest);
+    const vd_model_times after = vd_model_get_times(t->model);
+    const double load_s = after.load_s - before.load_s, encode_s = after.encode_s - before.encode_s;
+    t->seconds = vd_now_s() - start_s;
+    run->load_s += load_s;
+    run->encode_s += encode_s;
+    run->render_s += t->seconds - load_s - encode_s;
+    return st;
+}
+
 static vd_status render(cli_batch_turn *t) {
     vd_status st = VD_OK;
     cli_batch_runner *run = t->run;
     const cli_render_watch watch = {run, on_progress, on_warning, on_stop};
-    double start_s = vd_now_s();
     if (t->job->clip)
         VD_TRY(cli_replay_compare(&t->job->args, t->model, t->job->clip));
-    VD_TRY(cli_render_run(&t->job->args, t->model, &t->work, &watch, t->digest));
-    t->seconds = vd_now_s() - start_s;
+    VD_TRY(render_timed(t, &watch));
     VD_TRY(cli_batch_record(t, false));
     cli_render_drop_state(&t->work);
     run->rendered++;

@@ -14,6 +14,7 @@ typedef struct cli_batch_runner {
     cli_batch_progress progress;
     size_t rendered, found, failed, left; /* jobs; left: to other processes */
     vd_status first_failure;
+    double render_s, load_s, encode_s; /* in all renders; render_s: without the other two */
 } cli_batch_runner;
 
 typedef enum cli_turn_result {

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/clock.h"
 #include "core/json.h"
 #include "core/memory.h"
 #include "core/sha256.h"
@@ -264,6 +265,10 @@ const vd_model_info *vd_model_get_info(const vd_model *model) {
     return &model->info;
 }
 
+vd_model_times vd_model_get_times(const vd_model *model) {
+    return model->times;
+}
+
 static vd_status add_hash(vd_sha256_state *sha, const char *dir, const char *stem) {
     vd_checkpoint *ck = NULL;
     char one[72];
@@ -297,6 +302,7 @@ done:
 
 vd_status vd_model_need_text(vd_model *m, int i) {
     vd_status st = VD_OK;
+    const double start_s = vd_now_s();
     const char *folder = m->folder.tokenizer[i];
     if (!m->tokenizer[i])
         VD_TRY(vd_tokenizer_open_shared(
@@ -306,15 +312,23 @@ vd_status vd_model_need_text(vd_model *m, int i) {
     if (!m->clip[i])
         VD_TRY(vd_clip_open(m->be, m->folder.text_encoder[i], VD_F32, &m->clip[i]));
 done:
+    m->times.load_s += vd_now_s() - start_s;
     return st;
 }
 
 vd_status vd_model_need_unet(vd_model *m) {
-    return m->unet ? VD_OK : vd_unet_open(m->be, m->folder.unet, m->dtype, &m->unet);
+    const double start_s = vd_now_s();
+    vd_status st = m->unet ? VD_OK : vd_unet_open(m->be, m->folder.unet, m->dtype, &m->unet);
+    m->times.load_s += vd_now_s() - start_s;
+    return st;
 }
 
 vd_status vd_model_need_vae(vd_model *m) {
-    return m->vae ? VD_OK : vd_vae_open(m->be, m->folder.vae, VD_VAE_DECODER, m->dtype, &m->vae);
+    const double start_s = vd_now_s();
+    vd_status st =
+        m->vae ? VD_OK : vd_vae_open(m->be, m->folder.vae, VD_VAE_DECODER, m->dtype, &m->vae);
+    m->times.load_s += vd_now_s() - start_s;
+    return st;
 }
 
 vd_status vd_model_scheduler(const vd_model *m, const char *name, vd_scheduler_config *out) {

@@ -31,6 +31,7 @@ struct vd_model {
     char *name;    /* the folder's own name, for metadata; no path */
     char hash[72]; /* "" until asked for */
     vd_model_info info;
+    vd_model_times times;
     vd_unet_config unet_config;
     vd_vae_config vae_config;
     /* NULL when not loaded. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/json.h"
 #include "core/text.h"
 #include "encode/sink.h"
@@ -237,13 +238,25 @@ done:
 typedef struct recorder {
     const vd_sink_options *options;
     vd_frame_sink *sink;
+    vd_model_times *times;
 } recorder;
 
 static vd_status record_frame(void *user, const uint8_t *rgb) {
     recorder *rec = user;
+    const double start_s = vd_now_s();
     /* Opened late: an encoder holds much memory, which the denoising can use. */
     vd_status st = rec->sink ? VD_OK : vd_frame_sink_open(rec->options, &rec->sink);
-    return st == VD_OK ? vd_frame_sink_write(rec->sink, rgb) : st;
+    if (st == VD_OK)
+        st = vd_frame_sink_write(rec->sink, rgb);
+    rec->times->encode_s += vd_now_s() - start_s;
+    return st;
+}
+
+static vd_status finish_file(const recorder *rec) {
+    const double start_s = vd_now_s();
+    vd_status st = vd_frame_sink_finish(rec->sink);
+    rec->times->encode_s += vd_now_s() - start_s;
+    return st;
 }
 
 vd_status vd_render_to_file(vd_model *model, const vd_render_request *request,
@@ -251,7 +264,7 @@ vd_status vd_render_to_file(vd_model *model, const vd_render_request *request,
     vd_status st = VD_OK;
     char *settings = NULL;
     vd_sink_options s = sink_options(output, request, vd_backend_threads(model->be));
-    recorder rec = {.options = &s};
+    recorder rec = {.options = &s, .times = &model->times};
     VD_TRY(vd_render_check(model, request));
     VD_TRY(vd_output_check(output, request));
     VD_TRY(vd_request_describe(model, request, output, &settings));
@@ -260,7 +273,7 @@ vd_status vd_render_to_file(vd_model *model, const vd_render_request *request,
     s.metadata = &entry;
     s.metadata_count = 1;
     VD_TRY(vd_render_frames(model, request, events, record_frame, &rec));
-    VD_TRY(vd_frame_sink_finish(rec.sink));
+    VD_TRY(finish_file(&rec));
     if (digest)
         vd_frame_sink_digest(rec.sink, digest);
 done:

@@ -63,6 +63,14 @@ VD_API void vd_model_unload(vd_model *model);
 /* Borrowed, valid until the model is closed. */
 VD_API const vd_model_info *vd_model_get_info(const vd_model *model);
 
+/* Seconds that this model's renders have taken so far for anything but computing. */
+typedef struct vd_model_times {
+    double load_s;   /* reading and packing weights */
+    double encode_s; /* encoding frames and writing files */
+} vd_model_times;
+
+VD_API vd_model_times vd_model_get_times(const vd_model *model);
+
 /* "sha256:" and 64 digits over the weights of all networks: the model's identity. buf: 72 bytes. */
 VD_API vd_status vd_model_hash(vd_model *model, char buf[72]);
 

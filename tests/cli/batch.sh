@@ -30,6 +30,8 @@ check "and makes nothing" [ ! -e dry ]
 
 check "all jobs are rendered" batch jobs.json --out all >out.txt
 check "and counted" grep -q '^8 jobs: 8 rendered, 0 finished before, 0 failed' out.txt
+check "and where the time went is told" [ "$(sed -n 's/^8 jobs: .* s: rendering \([0-9.]*\)%, loading \([0-9.]*\)%, encoding \([0-9.]*\)%$/\1 \2 \3/p' \
+    out.txt | awk '$1 > 0 && $2 > 0 && $3 > 0 && $1 + $2 + $3 < 100.2 {print "sound"}')" = sound ]
 check "a line each in the manifest" cmp names.txt <(sed 's/^{"name":"\([^"]*\)".*/\1/' all/manifest.jsonl)
 check "the files, and nothing else" [ "$(ls -A all | wc -l)" -eq $((4 + 4 * 8 + 1)) ]
 check "they play" [ "$(ffprobe -v error -count_frames -show_entries stream=nb_read_frames -of csv=p=0 \
@@ -49,6 +51,7 @@ check "a line each still" [ "$(sed 's/^{"name":"\([^"]*\)".*/\1/' all/manifest.j
 check "the same frames" [ "$(field all/manifest.jsonl plain-seed-1-guidance-7.5 frames-sha256)" = \
     "$(field before.jsonl plain-seed-1-guidance-7.5 frames-sha256)" ]
 check "progress is JSON" [ "$(grep -c '^{"jobs_done":.*"jobs_total":8,.*"eta_s":.*}$' err.txt)" -eq "$(wc -l <err.txt)" ]
+check "and sums up" grep -q '^{"jobs_done":8,"jobs_total":8,"rendered":2,"found":6,"failed":0,"left":0,"elapsed_s":.*,"render_s":[0-9.]*,"load_s":[0-9.]*,"encode_s":[0-9.]*,' <(tail -1 err.txt)
 rm all/manifest.jsonl
 check "a lost manifest" batch jobs.json --out all --shard 1/8 >out.txt
 check "is written again from the file" [ "$(wc -l <all/manifest.jsonl)" -eq 1 ]
