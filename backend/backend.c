@@ -225,8 +225,16 @@ vd_status vd_weight_create_vector(vd_backend *be, const vd_tensor *parts, int pa
 }
 
 void vd_weight_destroy(vd_backend *be, vd_weight *w) {
-    if (w != NULL)
-        be->table->destroy_weight(be, w);
+    if (w == NULL)
+        return;
+    free(w->layer);
+    be->table->destroy_weight(be, w);
+}
+
+vd_status vd_weight_set_layer(vd_weight *w, const char *layer) {
+    free(w->layer);
+    w->layer = strdup(layer);
+    return w->layer != NULL ? VD_OK : vd_fail(VD_ERR_MEMORY, "no memory for a layer's name");
 }
 
 size_t vd_backend_weight_bytes(const vd_backend *be) {

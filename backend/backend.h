@@ -77,6 +77,9 @@ vd_status vd_weight_create_vector(vd_backend *be, const vd_tensor *parts, int pa
                                   vd_weight **out);
 void vd_weight_destroy(vd_backend *be, vd_weight *w);
 
+/* The layer that a weight belongs to, as vd_exec_watch tells it; copied. VD_ERR_MEMORY. */
+vd_status vd_weight_set_layer(vd_weight *w, const char *layer);
+
 /* Bytes of packed weights alive on the device. */
 size_t vd_backend_weight_bytes(const vd_backend *be);
 
@@ -114,6 +117,11 @@ void vd_exec_free(vd_exec *x, vd_tensor *t);
 /* Asked between operations' calls: return true to stop; the running op then fails with
  * VD_ERR_INTERRUPTED. NULL: never. */
 void vd_exec_set_interrupt(vd_exec *x, bool (*should_stop)(void *user), void *user);
+
+/* Called after each op with a weight, but not in a dry exec, with the weight's layer ("" if it has
+ * none) and the op's result on the device; anything but VD_OK fails the op. NULL: never. */
+typedef vd_status (*vd_exec_watcher)(void *user, const char *layer, const vd_tensor *result);
+void vd_exec_watch(vd_exec *x, vd_exec_watcher watch, void *user);
 
 /* Time and work of every op since profiling was turned on, by kind and shape. */
 typedef struct vd_op_profile {

@@ -76,6 +76,7 @@ struct vd_weight {
     vd_dtype dtype;
     int64_t out, in; /* vector: out = length, in = 1 */
     int kernel_h, kernel_w;
+    char *layer; /* owned by vd_weight_destroy; or NULL */
 };
 
 struct vd_exec {
@@ -87,6 +88,8 @@ struct vd_exec {
     void *memory; /* of the arena after a commit */
     bool (*should_stop)(void *user);
     void *stop_user;
+    vd_exec_watcher watch; /* NULL: nobody */
+    void *watch_user;
     struct vd_profiler *profiler; /* NULL when off */
 };
 

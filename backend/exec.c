@@ -122,6 +122,11 @@ void vd_exec_set_interrupt(vd_exec *x, bool (*should_stop)(void *user), void *us
     x->stop_user = user;
 }
 
+void vd_exec_watch(vd_exec *x, vd_exec_watcher watch, void *user) {
+    x->watch = watch;
+    x->watch_user = user;
+}
+
 vd_status vd_exec_profile_start(vd_exec *x) {
     if (x->profiler == NULL)
         return vd_profiler_create(&x->profiler);

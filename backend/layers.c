@@ -1,6 +1,7 @@
 #include "backend/layers.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/text.h"
 
@@ -14,6 +15,21 @@ static vd_status take(const vd_loader *l, const char *prefix, const char *leaf, 
     *out = vd_checkpoint_take(l->ck, name, rank, dim);
     free(name);
     return VD_OK;
+}
+
+/* "PREFIX/LAST.../LAST": all fused layers; they differ in the last part of their path. */
+static vd_status name_fused(vd_weight *w, const char *const *prefixes, int count) {
+    char *name = vd_format("%s", prefixes[0]);
+    for (int i = 1; i < count && name != NULL; i++) {
+        const char *dot = strrchr(prefixes[i], '.');
+        char *longer = vd_format("%s/%s", name, dot != NULL ? dot + 1 : prefixes[i]);
+        free(name);
+        name = longer;
+    }
+    const vd_status st = name != NULL ? vd_weight_set_layer(w, name)
+                                      : vd_fail(VD_ERR_MEMORY, "no memory for a layer's name");
+    free(name);
+    return st;
 }
 
 /* A matrix [out, in], stored as such or as a 1x1 kernel. */
@@ -45,6 +61,8 @@ static vd_status load_vector(const vd_loader *l, const char *prefix, const char 
 static vd_status load_part(const vd_loader *l, const char *prefix, const vd_weight_part *part,
                            vd_weight **out) {
     vd_status st = vd_weight_create_linear(l->be, part, 1, l->dtype, out);
+    if (st == VD_OK)
+        st = vd_weight_set_layer(*out, prefix);
     return st == VD_OK ? VD_OK : vd_fail_in(st, "%s.weight", prefix);
 }
 
@@ -84,8 +102,10 @@ vd_status vd_load_fused_linear(const vd_loader *l, const char *const *prefixes, 
         VD_TRY(take(l, prefixes[i], "bias", 1, &out_each, &biases[i]));
         whole = whole && biases[i].data != NULL;
     }
-    if (whole)
+    if (whole) {
         VD_TRY(vd_weight_create_linear(l->be, parts, count, l->dtype, &layer->w));
+        VD_TRY(name_fused(layer->w, prefixes, count));
+    }
     if (whole && bias)
         VD_TRY(vd_weight_create_vector(l->be, biases, count, &layer->bias));
 done:
@@ -127,6 +147,7 @@ vd_status vd_load_conv(const vd_loader *l, const char *prefix, int64_t out, int6
     part.tensor.rank = 4;
     if (part.tensor.data != NULL) {
         VD_TRY(vd_weight_create_conv(l->be, &part, l->dtype, &layer->w));
+        VD_TRY(vd_weight_set_layer(layer->w, prefix));
     }
     VD_TRY(load_vector(l, prefix, "bias", out, &layer->bias));
 done:
@@ -142,6 +163,8 @@ vd_status vd_load_norm(const vd_loader *l, const char *prefix, int64_t channels,
     *layer = (vd_norm_layer){.eps = eps, .groups = groups};
     vd_status st;
     VD_TRY(load_vector(l, prefix, "weight", channels, &layer->scale));
+    if (layer->scale != NULL)
+        VD_TRY(vd_weight_set_layer(layer->scale, prefix));
     VD_TRY(load_vector(l, prefix, "bias", channels, &layer->shift));
 done:
     if (st != VD_OK)

@@ -27,6 +27,13 @@ static vd_status op_begin(vd_exec *x, double *start) {
     return st;
 }
 
+/* The status of an op that ran, and what a watcher says to its result. */
+static vd_status op_ran(vd_exec *x, vd_status st, const vd_weight *w, const vd_tensor *result) {
+    if (st != VD_OK || x->watch == NULL || x->dry)
+        return st;
+    return x->watch(x->watch_user, w->layer != NULL ? w->layer : "", result);
+}
+
 typedef struct op_work {
     double flop, bytes;
 } op_work;
@@ -136,6 +143,7 @@ vd_status vd_conv2d(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_w
     if (st != VD_OK || (st = op_begin(x, &start)) != VD_OK)
         return st;
     st = x->be->table->ops->conv2d(x, dst, src, w, bias, add, residual, desc);
+    st = op_ran(x, st, w, dst);
     if (st != VD_OK || !profiling(x))
         return st;
     const double taps = (double)w->kernel_h * w->kernel_w;
@@ -181,6 +189,7 @@ vd_status vd_linear(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const vd_w
     if (st != VD_OK || (st = op_begin(x, &start)) != VD_OK)
         return st;
     st = x->be->table->ops->linear(x, dst, src, w, bias, residual, act);
+    st = op_ran(x, st, w, dst);
     if (st != VD_OK || !profiling(x))
         return st;
     const int64_t rows = vd_tensor_elements(src) / w->in;
@@ -252,6 +261,7 @@ vd_status vd_group_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src1, const
     if (st != VD_OK)
         return st;
     st = x->be->table->ops->group_norm(x, dst, src1, src2, scale, shift, groups, eps, act);
+    st = op_ran(x, st, scale, dst);
     if (st != VD_OK || !profiling(x))
         return st;
     op_work work = {.flop = 8.0 * (double)vd_tensor_elements(dst),
@@ -297,6 +307,7 @@ vd_status vd_group_normalize(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
     if (st != VD_OK)
         return st;
     st = x->be->table->ops->group_normalize(x, dst, src, stats, scale, shift, groups, eps, act);
+    st = op_ran(x, st, scale, dst);
     if (st != VD_OK || !profiling(x))
         return st;
     op_work work = {.flop = 4.0 * (double)vd_tensor_elements(dst),
@@ -321,6 +332,7 @@ vd_status vd_layer_norm(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const 
     if (st != VD_OK)
         return st;
     st = x->be->table->ops->layer_norm(x, dst, src, scale, shift, eps);
+    st = op_ran(x, st, scale, dst);
     if (st != VD_OK || !profiling(x))
         return st;
     op_work work = {.flop = 8.0 * (double)vd_tensor_elements(dst),

@@ -41,6 +41,16 @@ vd_status vd_stage_check_stop(const vd_render_job *j);
 /* An exec on the model's device that asks the events whether to stop. */
 vd_status vd_stage_exec(const vd_render_job *j, vd_dtype dtype, vd_exec **out);
 
+/* ---- stage_guard.c ---- */
+
+/* False if one of them is NaN or infinity. */
+bool vd_stage_finite(const float *values, size_t count);
+
+/* For a forward whose result is not finite: computes it once more with `again`, looks at each
+ * layer's result, and fails with VD_ERR_BACKEND, naming the first bad layer and what to try. `x` is
+ * the committed exec that `again` computes in; `what` says where in the render this is. */
+vd_status vd_stage_blame(vd_exec *x, vd_status (*again)(void *user), void *user, const char *what);
+
 /* Host memory for `count` floats, freed with free(). */
 vd_status vd_stage_floats(size_t count, float **out);
 

@@ -1,4 +1,5 @@
 /* Latents -> frames, one at a time. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +35,28 @@ static vd_status decode_frame(const vd_render_job *j, decoder *d, int64_t index)
     float *first = (float *)d->latents.data + index * j->pixels * c;
     vd_tensor frame = VD_VIEW(first, VD_F32, 1, j->h, j->w, c);
     return vd_vae_decode_tiled(j->m->vae, d->x, &d->picture, &frame, &d->tiling);
+}
+
+typedef struct past_frame {
+    const vd_render_job *j;
+    decoder *d;
+    int64_t index;
+} past_frame;
+
+static vd_status decode_again(void *user) {
+    const past_frame *p = user;
+    return decode_frame(p->j, p->d, p->index);
+}
+
+/* NaN would become black without a word. */
+static vd_status check_finite(const vd_render_job *j, decoder *d, int64_t index, size_t values) {
+    past_frame past = {j, d, index};
+    char what[64];
+    if (vd_stage_finite(d->image, values))
+        return VD_OK;
+    snprintf(what, sizeof what, "decoding of frame %lld of %lld", (long long)index + 1,
+             (long long)j->r->frames);
+    return vd_stage_blame(d->x, decode_again, &past, what);
 }
 
 static vd_status decoder_memory(const vd_render_job *j, decoder *d) {
@@ -105,6 +128,7 @@ vd_status vd_stage_decode(vd_render_job *j) {
         VD_TRY(vd_stage_check_stop(j));
         VD_TRY(decode_frame(j, &d, f));
         VD_TRY(vd_backend_download(j->m->be, d.image, d.picture.data, values * sizeof(float)));
+        VD_TRY(check_finite(j, &d, f, values));
         vd_vae_to_bytes(d.rgb, d.image, values);
         if (j->consume)
             VD_TRY(j->consume(j->consume_user, d.rgb));

@@ -1,5 +1,5 @@
 /* Text states and noise -> latents. */
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -84,7 +84,7 @@ static void start_latents(const vd_render_job *j, denoiser *d) {
         j->latents[i] *= sigma;
 }
 
-/* The network on the first `batch` branches; `result` NULL: a dry run. */
+/* The network on the first `batch` branches of d->sample; `result` NULL: is not wanted. */
 static vd_status forward(const vd_render_job *j, denoiser *d, const vd_step_method *method,
                          int batch, double t, float *result) {
     const double timestep[2] = {t, t};
@@ -125,9 +125,13 @@ done:
     return st;
 }
 
+static bool is_guided_by_small(const vd_render_job *j, const denoiser *d, int call) {
+    return d->guide && call < j->r->settings->low_res_tau;
+}
+
 /* The guided prediction of a call: the network's, or the small render's. */
 static vd_status guided_prediction(const vd_render_job *j, denoiser *d, int call, float *guided) {
-    if (!d->guide || call >= j->r->settings->low_res_tau)
+    if (!is_guided_by_small(j, d, call))
         return predict(j, d, call);
     double of_sample = 0, of_output = 0;
     vd_scheduler_x0(d->scheduler, call, &of_sample, &of_output);
@@ -136,14 +140,39 @@ static vd_status guided_prediction(const vd_render_job *j, denoiser *d, int call
     return VD_OK;
 }
 
-static vd_status check_finite(const vd_render_job *j, int step) {
-    for (size_t i = 0; i < j->count; i++)
-        if (!isfinite(j->latents[i]))
-            return vd_fail(VD_ERR_BACKEND,
-                           "the latents hold NaN or infinity after step %d of %lld: try --dtype "
-                           "f32, another scheduler or a lower guidance",
-                           step + 1, (long long)j->r->steps);
-    return VD_OK;
+/* A call whose sample is on the device still. */
+typedef struct past_call {
+    const vd_render_job *j;
+    denoiser *d;
+    int call;
+} past_call;
+
+static vd_status call_again(void *user) {
+    const past_call *p = user;
+    const vd_render_job *j = p->j;
+    denoiser *d = p->d;
+    vd_status st = VD_OK;
+    const double t = vd_scheduler_timestep(d->scheduler, p->call);
+    const vd_step_method *damped = d->plan ? vd_method_plan_damped_at(d->plan, p->call) : NULL;
+    if (is_guided_by_small(j, d, p->call))
+        return st;
+    VD_TRY(vd_unet_set_context(j->m->unet, d->x, &d->states));
+    VD_TRY(
+        forward(j, d, d->plan ? vd_method_plan_at(d->plan, p->call) : NULL, j->branches, t, NULL));
+    if (damped && j->branches == 2)
+        VD_TRY(forward(j, d, damped, 1, t, NULL));
+done:
+    return st;
+}
+
+/* A sampler that clamps would hide what is wrong with a prediction, so both are looked at. */
+static vd_status check_finite(const vd_render_job *j, denoiser *d, int call, const float *values) {
+    past_call past = {j, d, call};
+    char what[64];
+    if (vd_stage_finite(values, j->count))
+        return VD_OK;
+    snprintf(what, sizeof what, "step %d of %d", call + 1, vd_scheduler_calls(d->scheduler));
+    return vd_stage_blame(d->x, call_again, &past, what);
 }
 
 /* ---- durability ---- */
@@ -209,6 +238,7 @@ static vd_status loop(const vd_render_job *j, denoiser *d) {
     for (int i = first; i < calls; i++) {
         VD_TRY(vd_stage_check_stop(j));
         VD_TRY(guided_prediction(j, d, i, guided));
+        VD_TRY(check_finite(j, d, i, guided));
         const float *noise = NULL;
         if (vd_scheduler_needs_noise(d->scheduler, i)) {
             noise = j->r->step_noise ? j->r->step_noise + (size_t)i * j->count : d->noise;
@@ -218,7 +248,7 @@ static vd_status loop(const vd_render_job *j, denoiser *d) {
         }
         VD_TRY(vd_scheduler_step(d->scheduler, i, j->latents, guided, noise, j->count));
         d->next = i + 1;
-        VD_TRY(check_finite(j, i));
+        VD_TRY(check_finite(j, d, i, j->latents));
         if (save_is_due(j, d))
             save(j, d);
         if (j->ev->step)

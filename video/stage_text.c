@@ -7,6 +7,7 @@
 
 /* One text encoder at work. */
 typedef struct encoder {
+    const vd_render_job *job;
     int index;
     int32_t *ids;
     vd_exec *x;
@@ -69,29 +70,37 @@ static vd_status make_room(const vd_render_job *j, encoder *e) {
     return vd_stage_floats(e->count, &e->values);
 }
 
-/* Runs the network. SD XL takes the states before the last layer. */
-static vd_status run_encoder(const vd_render_job *j, encoder *e) {
-    vd_status st = VD_OK;
-    vd_backend *be = j->m->be;
+/* A forward in e->x. SD XL takes the states before the last layer. */
+static vd_status forward(void *user) {
+    encoder *e = user;
+    const vd_render_job *j = e->job;
     vd_clip_outputs out = {.text_embeds = e->index > 0 ? &e->embeds : NULL};
     if (j->m->info.text_encoders == 1)
         out.last = &e->states;
     else
         out.penultimate = &e->states;
+    return vd_clip_encode(j->m->clip[e->index], e->x, &out, e->ids, j->branches, j->tokens, NULL);
+}
+
+static vd_status run_encoder(const vd_render_job *j, encoder *e) {
+    vd_status st = VD_OK;
+    vd_backend *be = j->m->be;
+    const bool has_embeds = e->index > 0;
     VD_TRY(vd_stage_exec(j, VD_F32, &e->x));
     VD_TRY(vd_backend_alloc(be, vd_tensor_bytes(&e->states), &e->states.data));
-    if (out.text_embeds)
+    if (has_embeds)
         VD_TRY(vd_backend_alloc(be, vd_tensor_bytes(&e->embeds), &e->embeds.data));
     for (int dry = 1; dry >= 0; dry--) {
-        VD_TRY(
-            vd_clip_encode(j->m->clip[e->index], e->x, &out, e->ids, j->branches, j->tokens, NULL));
+        VD_TRY(forward(e));
         if (dry)
             VD_TRY(vd_exec_commit(e->x));
     }
     VD_TRY(vd_backend_download(be, e->values, e->states.data, vd_tensor_bytes(&e->states)));
-    if (out.text_embeds)
+    if (has_embeds)
         VD_TRY(vd_backend_download(be, e->values + e->state_count, e->embeds.data,
                                    vd_tensor_bytes(&e->embeds)));
+    if (!vd_stage_finite(e->values, e->count))
+        st = vd_stage_blame(e->x, forward, e, "the text encoder");
 done:
     return st;
 }
@@ -140,7 +149,7 @@ static vd_status add_columns(vd_render_job *j, const encoder *e, int64_t *column
 
 static vd_status encode(vd_render_job *j, int index, int64_t *column) {
     vd_status st = VD_OK;
-    encoder e = {.index = index};
+    encoder e = {.job = j, .index = index};
     VD_TRY(vd_model_need_text(j->m, index));
     if (index == 0)
         VD_TRY(begin_context(j));
