@@ -37,7 +37,9 @@ vd_status cli_batch_record(const cli_batch_turn *t, bool found) {
     vd_json_put_string(w, "name", t->job->name);
     vd_json_put_string(w, "file", strrchr(t->job->output, '/') + 1);
     if (!found) {
-        vd_json_put_string(w, "frames-sha256", t->digest);
+        vd_json_put_string(w, "frames-sha256", t->result.digest);
+        if (t->result.fault)
+            vd_json_put_string(w, "fault", t->result.fault);
         vd_json_put_double(w, "seconds", t->seconds);
     }
     vd_json_put_int(w, "width", r->width_px);

@@ -85,7 +85,7 @@ static vd_status render_timed(cli_batch_turn *t, const cli_render_watch *watch) 
     cli_batch_runner *run = t->run;
     const vd_model_times before = vd_model_get_times(t->model);
     const double start_s = vd_now_s();
-    vd_status st = cli_render_run(&t->job->args, t->model, &t->work, watch, t->digest);
+    vd_status st = cli_render_run(&t->job->args, t->model, &t->work, watch, &t->result);
     const vd_model_times after = vd_model_get_times(t->model);
     const double load_s = after.load_s - before.load_s, encode_s = after.encode_s - before.encode_s;
     t->seconds = vd_now_s() - start_s;
@@ -108,7 +108,7 @@ static vd_status render(cli_batch_turn *t) {
     cli_progress_end(&run->progress.line);
     printf("%s: %lldx%lld, %lld frames, %.1f s, sha256:%s\n", t->job->output,
            (long long)t->work.request.width_px, (long long)t->work.request.height_px,
-           (long long)t->work.request.frames, t->seconds, t->digest);
+           (long long)t->work.request.frames, t->seconds, t->result.digest);
     (void)fflush(stdout);
 done:
     return st;

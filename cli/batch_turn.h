@@ -35,7 +35,8 @@ typedef struct cli_batch_turn {
     vd_model *model;
     cli_render_work work;
     char *settings; /* vd_request_describe */
-    char fingerprint[VD_SHA256_HEX_BYTES], digest[VD_SHA256_HEX_BYTES];
+    char fingerprint[VD_SHA256_HEX_BYTES];
+    cli_render_result result;
     double seconds;
 } cli_batch_turn;
 

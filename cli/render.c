@@ -127,7 +127,7 @@ static vd_status run(const cli_render_args *a, const vd_json *clip) {
     cli_render_work work = {0};
     bool finished = false;
     const vd_render_request *r = &work.request;
-    char digest[VD_SHA256_HEX_BYTES];
+    cli_render_result result;
     double start_s = vd_now_s();
     VD_TRY(cli_render_open(a, false, &model));
     VD_TRY(cli_render_fill(a, clip, model, &work));
@@ -148,7 +148,7 @@ static vd_status run(const cli_render_args *a, const vd_json *clip) {
     }
     if (clip)
         VD_TRY(cli_replay_compare(a, model, clip));
-    VD_TRY(cli_render_run(a, model, &work, NULL, digest));
+    VD_TRY(cli_render_run(a, model, &work, NULL, &result));
     cli_render_drop_state(&work);
     const char *name = work.output.path;
     size_t name_length = strlen(name);
@@ -157,7 +157,7 @@ static vd_status run(const cli_render_args *a, const vd_json *clip) {
     printf("%.*s: %lldx%lld, %lld frames at %g fps, seed %llu, %.1f s, peak %lld MB, sha256:%s\n",
            (int)name_length, name, (long long)r->width_px, (long long)r->height_px,
            (long long)r->frames, r->fps, (unsigned long long)r->seed, vd_now_s() - start_s,
-           (long long)(cli_peak_bytes() / 1000000), digest);
+           (long long)(cli_peak_bytes() / 1000000), result.digest);
 done:
     if (st == VD_ERR_INTERRUPTED && work.state && access(work.state, F_OK) == 0)
         st = vd_fail(st, "interrupted; the same command goes on from %s", work.state);

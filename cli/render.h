@@ -94,9 +94,15 @@ typedef struct cli_render_watch {
     bool (*stop)(void *user); /* another reason to stop than a signal; or NULL */
 } cli_render_watch;
 
-/* Renders; `digest` gets the frames' SHA-256. watch NULL: shows it as a->progress says. */
+/* What a render gave. */
+typedef struct cli_render_result {
+    char digest[VD_SHA256_HEX_BYTES]; /* of the frames */
+    const char *fault;                /* "black", "flat", "frozen" (review/scores.h); or NULL */
+} cli_render_result;
+
+/* Renders, and warns of a result at fault. watch NULL: shows it as a->progress says. */
 vd_status cli_render_run(const cli_render_args *a, vd_model *model, const cli_render_work *work,
-                         const cli_render_watch *watch, char digest[VD_SHA256_HEX_BYTES]);
+                         const cli_render_watch *watch, cli_render_result *result);
 
 /* ---- render_method.c ---------------------------------------------------------------------------
  */

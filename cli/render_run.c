@@ -6,6 +6,7 @@
 
 #include "cli/render.h"
 #include "core/safetensors.h"
+#include "review/scores.h"
 
 static vd_status read_latents(const char *path, const vd_model_info *info,
                               const vd_render_request *r, float **out) {
@@ -48,6 +49,7 @@ typedef struct watcher {
     const char *save_path; /* NULL: latents are not kept */
     const vd_model_info *info;
     const vd_render_request *request;
+    vd_scorer *scorer;
 } watcher;
 
 static vd_status on_latents(void *user, const float *latents, size_t count) {
@@ -72,6 +74,29 @@ static vd_status on_progress(void *user, const vd_progress *p) {
 static void on_warning(void *user, const char *message) {
     const watcher *w = user;
     w->watch->warning(w->watch->user, message);
+}
+
+static vd_status on_frame(void *user, int64_t index, const float *image, const uint8_t *rgb) {
+    const watcher *w = user;
+    (void)index;
+    (void)image;
+    vd_scorer_add(w->scorer, rgb);
+    return VD_OK;
+}
+
+/* A finished clip that is hardly what was asked for. */
+static const char *tell_fault(watcher *w) {
+    vd_clip_scores scores;
+    vd_scorer_finish(w->scorer, &scores);
+    const char *fault = vd_clip_fault(&scores);
+    if (!fault)
+        return NULL;
+    if (strcmp(fault, "frozen") == 0)
+        on_warning(w, "all frames are alike: the clip is frozen");
+    else
+        on_warning(w, strcmp(fault, "black") == 0 ? "every frame is black"
+                                                  : "every frame is of one flat colour");
+    return fault;
 }
 
 static bool should_stop(void *user) {
@@ -175,7 +200,8 @@ void cli_render_work_free(cli_render_work *work) {
 }
 
 vd_status cli_render_run(const cli_render_args *a, vd_model *model, const cli_render_work *work,
-                         const cli_render_watch *watch, char digest[VD_SHA256_HEX_BYTES]) {
+                         const cli_render_watch *watch, cli_render_result *result) {
+    vd_status st;
     cli_progress own = {0};
     const cli_render_watch own_watch = {&own, show_progress, show_warning, NULL};
     watcher w = {.watch = watch ? watch : &own_watch,
@@ -186,11 +212,17 @@ vd_status cli_render_run(const cli_render_args *a, vd_model *model, const cli_re
                                .should_stop = should_stop,
                                .progress = on_progress,
                                .warning = on_warning,
+                               .frame = on_frame,
                                .latents = a->save_latents ? on_latents : NULL};
     cli_progress_init(&own, a->progress);
     if (work->method.warning)
         on_warning(&w, work->method.warning);
-    vd_status st = vd_render_to_file(model, &work->request, &work->output, &events, digest);
+    result->fault = NULL;
+    VD_TRY(vd_scorer_create_for_faults(work->request.width_px, work->request.height_px, &w.scorer));
+    VD_TRY(vd_render_to_file(model, &work->request, &work->output, &events, result->digest));
+    result->fault = tell_fault(&w);
+done:
     cli_progress_end(&own);
+    vd_scorer_destroy(w.scorer);
     return st;
 }

@@ -16,6 +16,7 @@ enum {
 };
 
 struct vd_scorer {
+    bool faults_only;
     vd_luma full, tiny;
     vd_luma reduced[KEPT];        /* frame t is in [t % KEPT] */
     double own_width, own_height; /* in pixels of `tiny`; 0: unknown */
@@ -60,6 +61,13 @@ vd_status vd_scorer_create(int64_t width_px, int64_t height_px, int64_t own_widt
     return VD_OK;
 }
 
+vd_status vd_scorer_create_for_faults(int64_t width_px, int64_t height_px, vd_scorer **out) {
+    const vd_status st = vd_scorer_create(width_px, height_px, 0, 0, out);
+    if (*out != NULL)
+        (*out)->faults_only = true;
+    return st;
+}
+
 static void take_luma(const vd_luma *to, const uint8_t *rgb) {
     const size_t count = (size_t)to->width * (size_t)to->height;
     /* 0.2126, 0.7152, 0.0722 in 1/65536; the sum is 65536. */
@@ -69,7 +77,8 @@ static void take_luma(const vd_luma *to, const uint8_t *rgb) {
                              16);
 }
 
-static void look_for_blank(vd_scorer *s, const vd_luma *picture) {
+/* `before` NULL: the first frame. */
+static void look_for_faults(vd_scorer *s, const vd_luma *picture, const vd_luma *before) {
     const size_t count = (size_t)picture->width * (size_t)picture->height;
     int low = 255, high = 0;
     for (size_t i = 0; i < count; i++) {
@@ -79,14 +88,11 @@ static void look_for_blank(vd_scorer *s, const vd_luma *picture) {
     }
     s->black += high <= BLACK_BELOW;
     s->flat += high <= BLACK_BELOW || high - low <= FLAT_RANGE;
+    s->frozen += before != NULL && vd_luma_largest_block_change(picture, before) < 1;
 }
 
-void vd_scorer_add(vd_scorer *s, const uint8_t *rgb) {
-    const vd_luma *now = &s->reduced[s->frames % KEPT];
-    const vd_luma *before = &s->reduced[(s->frames + KEPT - 1) % KEPT];
-    take_luma(&s->full, rgb);
-    vd_luma_reduce(now, &s->full);
-    look_for_blank(s, now);
+/* All that is not a fault; `full` and `now` are of the same frame. */
+static void add_scores(vd_scorer *s, const vd_luma *now, const vd_luma *before) {
     s->sharpness_sum += vd_luma_laplacian_deviation(&s->full);
     if (s->frames > 0) {
         double length_sum = 0;
@@ -94,7 +100,6 @@ void vd_scorer_add(vd_scorer *s, const uint8_t *rgb) {
         vd_luma_motion(now, before, &length_sum, &blocks);
         s->motion_sum += length_sum;
         s->motion_blocks += blocks;
-        s->frozen += vd_luma_largest_block_change(now, before) < 1;
     }
     if (s->frames > 1) {
         s->flicker_sum += vd_luma_flicker(&s->reduced[(s->frames + 1) % KEPT], before, now);
@@ -105,6 +110,16 @@ void vd_scorer_add(vd_scorer *s, const uint8_t *rgb) {
         s->repetition_sum += vd_luma_repetition(&s->tiny, s->own_width, s->own_height);
         s->repetition_frames++;
     }
+}
+
+void vd_scorer_add(vd_scorer *s, const uint8_t *rgb) {
+    const vd_luma *now = &s->reduced[s->frames % KEPT];
+    const vd_luma *before = &s->reduced[(s->frames + KEPT - 1) % KEPT];
+    take_luma(&s->full, rgb);
+    vd_luma_reduce(now, &s->full);
+    look_for_faults(s, now, s->frames > 0 ? before : NULL);
+    if (!s->faults_only)
+        add_scores(s, now, before);
     s->frames++;
 }
 
@@ -125,6 +140,14 @@ void vd_scorer_finish(const vd_scorer *s, vd_clip_scores *out) {
         .flat_frames = s->flat,
         .frozen_frames = s->frozen,
     };
+}
+
+const char *vd_clip_fault(const vd_clip_scores *s) {
+    if (s->frames > 0 && s->black_frames == s->frames)
+        return "black";
+    if (s->frames > 0 && s->flat_frames == s->frames)
+        return "flat";
+    return s->frames > 1 && s->frozen_frames == s->frames - 1 ? "frozen" : NULL;
 }
 
 void vd_scorer_destroy(vd_scorer *s) {

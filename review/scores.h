@@ -49,11 +49,19 @@ typedef struct vd_scorer vd_scorer;
 vd_status vd_scorer_create(int64_t width_px, int64_t height_px, int64_t own_width_px,
                            int64_t own_height_px, vd_scorer **out);
 
+/* One that only counts black, flat and frozen frames, which costs next to nothing; the other scores
+ * stay 0. */
+vd_status vd_scorer_create_for_faults(int64_t width_px, int64_t height_px, vd_scorer **out);
+
 /* One frame: [height, width, 3] bytes, RGB. */
 void vd_scorer_add(vd_scorer *scorer, const uint8_t *rgb);
 
 /* The scores of all frames so far. */
 void vd_scorer_finish(const vd_scorer *scorer, vd_clip_scores *out);
+
+/* What a whole clip is: "black" or "flat" if all its frames are, "frozen" if it has several and all
+ * but the first are; NULL: nothing of it. */
+const char *vd_clip_fault(const vd_clip_scores *scores);
 
 /* NULL is legal. */
 void vd_scorer_destroy(vd_scorer *scorer);

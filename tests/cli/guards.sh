@@ -75,4 +75,38 @@ END
 check "the batch's code" [ $? -eq 5 ]
 check "the failure is recorded" grep -q '^{"name":"bad","error":"decoding of frame 1 of 8: NaN.*decoder.conv_in.*","exit":5,' all/failed.jsonl
 check "the other job is rendered" [ -s all/good.mp4 ]
+
+# Results that can be had, but are hardly meant: told, and kept.
+told() { # WORDS options...: the one warning, and the clip
+    local words=$1
+    shift
+    render "$@" >out.txt 2>err.txt
+    check "a clip all the same" [ -s x.mp4 ]
+    check "told: $words" [ "$(cat err.txt)" = "vidilate: warning: $words" ]
+    rm -f x.mp4
+}
+fresh
+poison $VAE decoder.conv_out.weight "$ZERO" all
+poison $VAE decoder.conv_out.bias "$ZERO" all
+told "every frame is of one flat colour"
+poison $VAE decoder.conv_out.bias '\x00\xc8' all # -8
+told "every frame is black"
+sed -i 's/"model": "m"/"model": "m", "seed": 4/' jobs.json
+check "a black clip of a batch" "$PROGRAM" batch jobs.json --out all 2>err.txt >out.txt
+check "is told" grep -q '^vidilate: warning: bad: every frame is black$' err.txt
+check "and in the manifest" grep -q '^{"name":"bad".*"fault":"black"' all/manifest.jsonl
+check "the others have no fault" [ "$(grep -c '"fault"' all/manifest.jsonl)" -eq 1 ]
+
+# The latents of one frame, eight times.
+check "one frame" "$PROGRAM" render --model "$MODEL" --steps 2 --frames 1 --prompt "$PROMPT" --save-latents one.st -o null: >out.txt
+header='{"latents":{"dtype":"F32","shape":[1,4,8,16,16],"data_offsets":[0,32768]}}      '
+printf '%b' "\\x$(printf %x ${#header})\\0\\0\\0\\0\\0\\0\\0$header" >eight.st
+for channel in 3 2 1 0; do
+    for _ in 1 2 3 4 5 6 7 8; do
+        tail -c $((1024 * (channel + 1))) one.st | head -c 1024
+    done
+done >>eight.st
+told "all frames are alike: the clip is frozen" --model "$MODEL" --decode-only --latents eight.st
+check "a clip that moves is not told" render --model "$MODEL" --steps 4 2>err.txt >out.txt
+check "of anything" [ ! -s err.txt ]
 finish

@@ -2,6 +2,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "review/scores.h"
 #include "tests/check.h"
@@ -12,21 +13,28 @@ enum { SIDE = 128, OWN = 64, FRAMES = 6 };
 typedef int (*picture_fn)(int x, int y, int t);
 
 static vd_clip_scores score(picture_fn fn, int width, int height, int own) {
-    vd_scorer *scorer = NULL;
-    vd_clip_scores scores = {0};
+    vd_scorer *scorer = NULL, *faults = NULL;
+    vd_clip_scores scores = {0}, counts = {0};
     uint8_t *rgb = malloc(3 * (size_t)width * (size_t)height);
     CHECK_OK(vd_scorer_create(width, height, own, own, &scorer));
-    for (int t = 0; rgb != NULL && scorer != NULL && t < FRAMES; t++) {
+    CHECK_OK(vd_scorer_create_for_faults(width, height, &faults));
+    for (int t = 0; rgb != NULL && scorer != NULL && faults != NULL && t < FRAMES; t++) {
         for (int i = 0; i < width * height; i++) {
             uint8_t *pixel = rgb + 3 * (ptrdiff_t)i;
             pixel[0] = pixel[1] = pixel[2] = (uint8_t)fn(i % width, i / width, t);
         }
         vd_scorer_add(scorer, rgb);
+        vd_scorer_add(faults, rgb);
     }
-    CHECK(rgb != NULL && scorer != NULL);
+    CHECK(rgb != NULL && scorer != NULL && faults != NULL);
     if (scorer != NULL)
         vd_scorer_finish(scorer, &scores);
+    if (faults != NULL)
+        vd_scorer_finish(faults, &counts);
+    CHECK(counts.frames == scores.frames && counts.black_frames == scores.black_frames &&
+          counts.flat_frames == scores.flat_frames && counts.frozen_frames == scores.frozen_frames);
     vd_scorer_destroy(scorer);
+    vd_scorer_destroy(faults);
     free(rgb);
     return scores;
 }
@@ -76,6 +84,10 @@ static int columns(int x, int y, int t) {
 static int black(int x, int y, int t) {
     (void)t;
     return (x + y) % 16;
+}
+static int flashing(int x, int y, int t) {
+    (void)x, (void)y;
+    return t % 2 * 255;
 }
 static int one_white_frame(int x, int y, int t) {
     return t == 2 ? 255 : moving(x, y, t);
@@ -128,6 +140,19 @@ static void test_blank(void) {
     CHECK(w.black_frames == 0 && w.flat_frames == 1 && w.frozen_frames == 0);
 }
 
+static bool is_fault(const char *expected, picture_fn fn) {
+    const vd_clip_scores s = score(fn, SIDE, SIDE, OWN);
+    const char *fault = vd_clip_fault(&s);
+    return expected == NULL || fault == NULL ? fault == expected : strcmp(fault, expected) == 0;
+}
+
+static void test_faults(void) {
+    CHECK(is_fault("black", black) && is_fault("flat", flashing) && is_fault("frozen", still));
+    CHECK(is_fault(NULL, moving) && is_fault(NULL, one_white_frame));
+    const vd_clip_scores picture = {.frames = 1};
+    CHECK(vd_clip_fault(&picture) == NULL);
+}
+
 static void test_repetition(void) {
     /* With the own size told, and without. */
     for (int own = 0; own <= OWN; own += OWN) {
@@ -165,6 +190,7 @@ int main(void) {
     test_time();
     test_sharpness();
     test_blank();
+    test_faults();
     test_repetition();
     test_sizes();
     return CHECK_DONE();
