@@ -28,6 +28,7 @@ typedef struct denoiser {
     float *noise, *noise_scratch;     /* host, for stochastic schedulers */
     int next;                         /* the call that the latents are for */
     double saved_s;                   /* when the state was saved last */
+    bool warned;                      /* that it cannot be */
     float *guide;                     /* host: a small render, enlarged (low_res.h); NULL: none */
 } denoiser;
 
@@ -206,15 +207,22 @@ done:
     return st;
 }
 
-/* A state that cannot be saved must not end a render that may yet come out; the output goes to the
- * same disk, and its failure says what is wrong with it. */
+/* A state that cannot be saved must not end a render that may yet come out: it is told once. Not
+ * after the last call: the output goes to the same disk, and its failure says what is wrong. */
 static void save(const vd_render_job *j, denoiser *d) {
     vd_render_state s = {.next = d->next,
                          .calls = vd_scheduler_calls(d->scheduler),
                          .rng = d->rng,
                          .latents = j->latents};
     s.history = vd_scheduler_history(d->scheduler, &s.history_count);
-    (void)vd_state_write(j, &s);
+    const bool tell = !d->warned && d->next < s.calls && j->ev->warning;
+    if (vd_state_write(j, &s) != VD_OK && tell) {
+        char message[512];
+        snprintf(message, sizeof message, "%.400s: if this render is killed, it begins anew",
+                 vd_error_message());
+        j->ev->warning(j->ev->user, message);
+        d->warned = true;
+    }
     d->saved_s = vd_now_s();
 }
 

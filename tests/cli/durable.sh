@@ -105,7 +105,19 @@ expect 2 "--decode-only wants --latents" render --decode-only -o z.mp4
 expect 2 "--re-encode wants --latents" render --re-encode -o z.mp4
 expect 3 "z.mp4" render --re-encode --latents end.st -o z.mp4
 expect 2 "save-every -1: must be from 0 to 1000" render --save-every -1 -o z.mp4
-# A folder that takes no state still gets its clip.
+# A state that cannot be written is told once, and the clip comes all the same: a folder in its place, a full disk.
+unsaved() { # FILE: the warnings
+    check "the clip comes" [ -s "$1" ]
+    check "the state is told of once" [ "$(grep -c "^vidilate: warning: out/.$(basename "$1").state: cannot.*it begins anew$" err.txt)" -eq 1 ]
+}
+mkdir -p out/.n.mp4.state/x
+render --steps 4 --save-every 1 -o out/n.mp4 2>err.txt >/dev/null
+unsaved out/n.mp4
+rm -rf out/.n.mp4.state out/n.mp4
+(ulimit -f 24 && exec "$PROGRAM" render --model "$MODEL" --prompt "$PROMPT" --steps 4 --save-every 1 --crf 40 -o out/n.mp4) 2>err.txt >/dev/null
+unsaved out/n.mp4
+check "and nothing else" [ "$(wc -l <err.txt) $(ls -A out | grep -c '^\.n')" = "1 0" ]
+rm -f out/n.mp4
 check "pictures too" render --steps 2 -o 'out/f%02d.png' >/dev/null
 check "leave no state" [ "$(ls -A out | wc -l)" -eq 9 ]
 finish
