@@ -24,18 +24,19 @@ typedef struct checker {
     size_t good_count;
 } checker;
 
-/* Where an option was set; the job's entry if nowhere. */
-static const vd_json_value *place_of(const cli_job *job, const char *option) {
+/* Where the file sets an option; NULL if it does not. */
+static const vd_json_value *origin_of(const cli_job *job, const char *option) {
     cli_render_args scratch = cli_render_defaults();
     cli_option options[CLI_RENDER_OPTIONS];
     cli_render_options(&scratch, options);
     int i = cli_job_option(options, option);
-    return i >= 0 && job->origin[i] ? job->origin[i] : job->place;
+    return i >= 0 ? job->origin[i] : NULL;
 }
 
 static void problem(checker *c, const char *option, vd_status st) {
+    const vd_json_value *origin = origin_of(c->job, option);
     if (st != VD_OK)
-        st = cli_job_fail_at(st, c->batch->jobs.doc, place_of(c->job, option));
+        st = cli_job_fail_at(st, c->batch->jobs.doc, origin ? origin : c->job->place);
     cli_problems_add(&c->batch->problems, st);
 }
 
@@ -68,7 +69,14 @@ static vd_model *model_of(checker *c, cli_job *job) {
     b->models = models;
     cli_batch_model *m = &b->models[b->model_count++];
     *m = (cli_batch_model){.args = &job->args};
-    problem(c, "model", cli_render_open(&job->args, true, &m->model));
+    vd_status st = cli_render_open(&job->args, true, &m->model);
+    const char *option = st != VD_ERR_BACKEND        ? "model"
+                         : origin_of(job, "backend") ? "backend"
+                                                     : "dtype";
+    /* A file that asks for what is not on this machine is an error of the file. */
+    if (st == VD_ERR_BACKEND && origin_of(job, option))
+        st = VD_ERR_INPUT;
+    problem(c, option, st);
     return m->model;
 }
 

@@ -146,5 +146,9 @@ expect 2 '--steps "x"' batch jobs.json --out none --steps x
 expect 2 "give a job file" batch --out none
 printf '{"jobs":[{"prompt":"x"}],"matrix":{"seed":[%s0],"steps":[%s0],"frames":[%s0]}}' \
     "$(seq -s, 1 60),0," "$(seq -s, 1 60)," "$(seq -s, 1 60)," >many.json
+# What this machine has not: an error of the file that asks for it, of the device where the command does.
+printf '{"jobs":[{"name":"a","prompt":"x","dtype":"f16","model":"%s"}]}' "$MODEL" >half.json
+expect 3 'half.json: $.jobs[0].dtype: the cpu backend on this machine does not compute in f16' batch half.json --out none --backend cpu
+expect 5 'does not compute in f16' batch one.json --out none --backend cpu --dtype f16 --steps 1
 expect 2 "more than 100000 jobs" batch many.json --jobs-list
 finish

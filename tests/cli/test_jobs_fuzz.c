@@ -71,6 +71,7 @@ static const char *const pieces[] = {
     "65536",
     "\"%d\"",
     "\"cuda\"",
+    "\"f16\"",
     "\"mid_block\"",
     "{\"dilate\": {\"x\": 0}}",
     "\"\\u0000\"",
