@@ -64,6 +64,9 @@ vd_status cli_set(cli_command *command, const char *name, const char *value);
  */
 vd_status cli_set_recorded(cli_command *command, const char *name, const char *value);
 
+/* Reads a seed at *text and moves on behind it; false if there is none or it is beyond 2^64 - 1. */
+bool cli_take_seed(const char **text, uint64_t *out);
+
 /* Prints "vidilate: message" of the last error on stderr; returns the exit code. */
 int cli_report(vd_status status);
 

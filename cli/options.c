@@ -56,16 +56,14 @@ static vd_status read_prompt(cli_command *c, const char *path, const char **out)
     return VD_OK;
 }
 
-static vd_status parse_seed(const char *text, uint64_t *out) {
+bool cli_take_seed(const char **text, uint64_t *out) {
     char *end = NULL;
-    if (!isdigit((unsigned char)text[0]))
-        return VD_ERR_USAGE;
+    if (!isdigit((unsigned char)**text))
+        return false;
     errno = 0;
-    unsigned long long v = strtoull(text, &end, 10);
-    if (errno != 0 || *end != '\0')
-        return VD_ERR_USAGE;
-    *out = v;
-    return VD_OK;
+    *out = strtoull(*text, &end, 10);
+    *text = end;
+    return errno == 0;
 }
 
 static vd_status set_choice(const cli_command *c, const cli_option *o, const char *value) {
@@ -84,6 +82,8 @@ static vd_status set_choice(const cli_command *c, const cli_option *o, const cha
 
 static vd_status set_option(cli_command *c, const cli_option *o, const char *value) {
     vd_status st = VD_OK;
+    const char *end = value;
+    uint64_t seed = 0;
     switch (o->kind) {
     case CLI_FLAG:
         *(bool *)o->target = true;
@@ -106,7 +106,9 @@ static vd_status set_option(cli_command *c, const cli_option *o, const char *val
                          value);
         break;
     case CLI_SEED:
-        if (parse_seed(value, o->target) != VD_OK)
+        if (cli_take_seed(&end, &seed) && *end == '\0')
+            *(uint64_t *)o->target = seed;
+        else
             st = vd_fail(VD_ERR_USAGE, "%s: --%s \"%s\": must be a whole number from 0 to 2^64 - 1",
                          c->name, o->name, value);
         break;

@@ -40,7 +40,12 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
          vd_scheduler_names(), NULL},
         {"eta", 0, CLI_DOUBLE, &a->eta, "ETA", "noise of DDIM's steps, 0..1 (0)", NULL, NULL},
         {"seed", 's', CLI_SEED, &a->seed, "N", "initial noise as torch.randn draws it (0)", NULL,
+         &a->has.seed},
+        {"seed-list", 0, CLI_TEXT, &a->seed_list, "LIST",
+         "a clip for each seed, 1,2,5-9: clip-seed-1.mp4, ... from one load of the model", NULL,
          NULL},
+        {"repeat", 0, CLI_INT, &a->repeat, "N", "a clip for each of N seeds from --seed on", NULL,
+         &a->has.repeat},
         {"method", 0, CLI_CHOICE, &a->method, "NAME",
          "for sizes beyond training: direct, redilate, disperse, ndcfg, attn-scale, freeu, low-res "
          "(auto: what suits this model and size)",
@@ -121,15 +126,13 @@ cli_render_args cli_render_defaults(void) {
                              .vae_memory = 4};
 }
 
-static vd_status run(const cli_render_args *a, const vd_json *clip) {
+vd_status cli_render_one(const cli_render_args *a, const vd_json *clip, vd_model *model) {
     vd_status st = VD_OK;
-    vd_model *model = NULL;
     cli_render_work work = {0};
     bool finished = false;
     const vd_render_request *r = &work.request;
     cli_render_result result;
     double start_s = vd_now_s();
-    VD_TRY(cli_render_open(a, false, &model));
     VD_TRY(cli_render_fill(a, clip, model, &work));
     VD_TRY(vd_render_check(model, r));
     if (a->explain) {
@@ -162,6 +165,19 @@ done:
     if (st == VD_ERR_INTERRUPTED && work.state && access(work.state, F_OK) == 0)
         st = vd_fail(st, "interrupted; the same command goes on from %s", work.state);
     cli_render_work_free(&work);
+    return st;
+}
+
+static vd_status run(const cli_render_args *a, const vd_json *clip) {
+    vd_status st = VD_OK;
+    vd_model *model = NULL;
+    cli_seeds seeds = {0};
+    VD_TRY(cli_seeds_read(a, &seeds));
+    VD_TRY(cli_render_open(a, seeds.count > 1, &model));
+    st = seeds.count == 0 || a->explain ? cli_render_one(a, clip, model)
+                                        : cli_render_seeds(a, clip, model, &seeds);
+done:
+    cli_seeds_free(&seeds);
     vd_model_close(model);
     return st;
 }

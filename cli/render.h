@@ -12,12 +12,12 @@ typedef struct cli_render_args {
     const char *model, *prompt, *negative_prompt, *scheduler, *backend, *dtype, *method;
     const char *codec, *pix_fmt, *save_latents, *latents, *progress, *output, *from, *settings,
         *configs;
-    const char *vae_tiling;
-    int64_t width, height, frames, steps, threads, save_every;
+    const char *vae_tiling, *seed_list;
+    int64_t width, height, frames, steps, threads, save_every, repeat;
     double scale, fps, guidance, guidance_rescale, eta, crf, vae_memory;
     uint64_t seed;
     struct {
-        bool width, height, scale, frames, fps, method;
+        bool width, height, scale, frames, fps, method, seed, repeat;
     } has;
     bool force;       /* also what is finished */
     bool decode_only; /* latents are final */
@@ -28,7 +28,7 @@ typedef struct cli_render_args {
 
 /* ---- render.c: the options ------------------------------------------------------------------- */
 
-enum { CLI_RENDER_OPTIONS = 36 };
+enum { CLI_RENDER_OPTIONS = 38 };
 
 cli_render_args cli_render_defaults(void);
 
@@ -37,6 +37,27 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
 
 /* VD_ERR_USAGE: options that are missing, or that do not go together. */
 vd_status cli_render_check_args(const cli_render_args *a);
+
+/* Renders what is not finished, and says what came of it; with --explain only that. */
+vd_status cli_render_one(const cli_render_args *a, const vd_json *clip, vd_model *model);
+
+/* ---- render_seeds.c ---- */
+
+/* The seeds of --seed-list or --repeat; none without these options. */
+typedef struct cli_seeds {
+    uint64_t *list;
+    size_t count;
+} cli_seeds;
+
+/* VD_ERR_USAGE: no list, a seed twice, or options that do not go with several clips. `out` is to be
+ * freed. */
+vd_status cli_seeds_read(const cli_render_args *a, cli_seeds *out);
+void cli_seeds_free(cli_seeds *seeds);
+
+/* A clip for each seed, whose name holds it, all checked before the first. One that fails does not
+ * stop the rest; the status is that of the first. */
+vd_status cli_render_seeds(const cli_render_args *a, const vd_json *clip, vd_model *model,
+                           const cli_seeds *seeds);
 
 /* ---- render_replay.c: settings out of a rendered file ------------------------------------------
  */

@@ -69,7 +69,7 @@ vd_status cli_replay_use(cli_command *command, cli_render_args *a, const vd_json
     for (const vd_json_value *v = vd_json_first(root); v; v = vd_json_next(v))
         VD_TRY(apply_member(command, doc, v));
     a->size_from_clip = a->has.width && a->has.height;
-    a->has.width = a->has.height = a->has.method = false;
+    a->has.width = a->has.height = a->has.method = a->has.seed = false;
 done:
     return st;
 }
