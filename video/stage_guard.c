@@ -62,6 +62,6 @@ vd_status vd_stage_blame(vd_exec *x, vd_status (*again)(void *user), void *user,
     return vd_fail(VD_ERR_BACKEND, "%s: NaN or infinity; the first bad layer is %s (gives %s); %s",
                    what, s.layer, s.is_nan ? "NaN" : "infinity",
                    vd_exec_dtype(x) == VD_F32
-                       ? "that is in f32: look at its weights, or lower --guidance"
+                       ? "that is in f32: look at its weights"
                        : "render again with --dtype f32; if that fails too, look at its weights");
 }

@@ -178,7 +178,8 @@ typedef struct vd_render_events {
     vd_status (*frame)(void *user, int64_t index, const float *image, const uint8_t *rgb);
 } vd_render_events;
 
-/* Prompt to frames. A failing event's status ends the render and is returned. */
+/* Prompt to frames. A failing event's status ends the render and is returned. VD_ERR_BACKEND also
+ * where a network gives NaN or infinity: the message names the step and the first bad layer. */
 VD_API vd_status vd_render(vd_model *model, const vd_render_request *request,
                            const vd_render_events *events);
 

@@ -53,7 +53,15 @@ expect 5 "the first bad layer is conv_in (gives infinity)" render
 check "f32 is offered" grep -q -e '--dtype f32' <(render --dtype bf16 2>&1)
 check "but not to f32" grep -q 'that is in f32: look at its weights' <(render --dtype f32 2>&1)
 
+# Finite in each layer, infinite after the guidance.
+fresh
+sed -i '1s/"format":"pt"/"format":"p"/; 1s/"conv_out\.weight":{"dtype":"F16"/"conv_out.weight":{"dtype":"BF16"/' $UNET
+poison $UNET conv_out.weight '\x00\x7e' # 4e37
+expect 5 "step 1 of 2: NaN or infinity, though each layer of the network gives numbers" render --guidance 1000
+
 # With each scheduler, one that clamps included, each way of guidance, and in the small render of low-res.
+fresh
+poison $UNET conv_in.weight "$NAN"
 for options in "--scheduler ddim" "--scheduler dpmpp2m" "--scheduler euler" "--guidance 1" "--scale 2 --method low-res" \
     "--scale 2 --method ndcfg"; do
     expect 5 "step 1 of " render $options
