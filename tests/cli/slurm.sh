@@ -55,17 +55,11 @@ kill -CONT "$warned"
 scontrol requeue "${array}_6"
 # Out of memory, say: the task has failed, and somebody puts it back.
 kill -KILL "$killed"
-for ((i = 0; i < 600; i++)); do
-    task_is 2 JobState=FAILED && break
-    sleep 0.1
-done
+until_within 60 "scontrol show job ${array}_2 | grep -q JobState=FAILED"
 check "the killed task has failed" task_is 2 ExitCode=137:0
 check "its claim is there" [ "$(ls clips/.claims)" = "$(cd clips/.claims && grep -l " $killed " -- *)" ]
 scontrol requeue "${array}_2"
-for ((i = 0; i < 3000; i++)); do
-    [ -z "$(squeue -h)" ] && break
-    sleep 0.1
-done
+until_within 600 '[ -z "$(squeue -h)" ]'
 for task in 2 4 6; do
     check "task $task was put back once" task_is $task Restarts=1
     check "and is done" task_is $task JobState=COMPLETED

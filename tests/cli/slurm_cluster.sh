@@ -46,23 +46,34 @@ PartitionName=all Nodes=localhost Default=YES
 END
 }
 
+# until_within SECONDS command...: asks again and again, also where an answer takes long.
+until_within() {
+    local end=$((SECONDS + $1))
+    shift
+    until timeout 20 bash -c "$*"; do
+        [ $SECONDS -lt $end ] || return 1
+        sleep 0.1
+    done 2>/dev/null
+}
+
 cluster_start() {
     cluster_configure
     (umask 077 && head -c 128 /dev/urandom >cluster/key)
     munged --foreground --force --socket="$WORK/cluster/munge" --key-file=cluster/key --seed-file=cluster/seed \
         --pid-file="$WORK/cluster/munged.pid" --log-file="$WORK/cluster/munged.log" 2>cluster/munged.err &
     daemons+=($!)
-    until [ -S cluster/munge ] || ! kill -0 $! 2>/dev/null; do sleep 0.05; done
+    until_within 20 '[ -S cluster/munge ]' || {
+        tail -n 5 cluster/munged.*
+        return 1
+    }
     slurmctld -D 2>cluster/slurmctld.err &
     daemons+=($!)
     slurmd -D -N localhost 2>cluster/slurmd.err &
     daemons+=($!)
-    for ((i = 0; i < 300; i++)); do
-        [ "$(sinfo -h -o %T 2>/dev/null)" = idle ] && return
-        sleep 0.1
-    done
-    tail -n 5 cluster/*.log cluster/*.err
-    return 1
+    until_within 60 '[ "$(sinfo -h -o %T)" = idle ]' || {
+        tail -n 5 cluster/*.log cluster/*.err
+        return 1
+    }
 }
 
 # Jobs first: their processes are not children of this shell.
@@ -70,7 +81,7 @@ cluster_stop() {
     if [ -n "$(timeout 10 squeue -h 2>/dev/null)" ]; then
         timeout 10 scancel --full --signal=KILL --user="$(id -un)"
         timeout 10 scancel --user="$(id -un)"
-        timeout 20 bash -c 'while [ -n "$(squeue -h)" ]; do sleep 0.1; done'
+        until_within 20 '[ -z "$(squeue -h)" ]'
     fi
     kill "${daemons[@]}" 2>/dev/null
     for ((i = 0; i < 100; i++)); do
