@@ -98,6 +98,10 @@ const char *vd_backend_description(const vd_backend *be) {
     return be->description;
 }
 
+bool vd_backend_on_host(const vd_backend *be) {
+    return strcmp(be->table->name, "cpu") == 0;
+}
+
 int vd_backend_threads(const vd_backend *be) {
     return be->threads;
 }

@@ -33,6 +33,7 @@ void vd_backend_close(vd_backend *be);
 const char *vd_backend_name(const vd_backend *be);        /* "cpu" */
 const char *vd_backend_description(const vd_backend *be); /* library, instruction set, threads */
 int vd_backend_threads(const vd_backend *be);
+bool vd_backend_on_host(const vd_backend *be); /* its memory is the process' own */
 
 /* What "--dtype auto" means: the fastest activation dtype that this device computes natively. */
 vd_dtype vd_backend_auto_dtype(const vd_backend *be);

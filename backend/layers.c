@@ -5,6 +5,10 @@
 
 #include "core/text.h"
 
+vd_status vd_load_check(const vd_loader *l, const char *what) {
+    return vd_backend_on_host(l->be) ? vd_checkpoint_check_memory(l->ck, l->dtype, what) : VD_OK;
+}
+
 /* PREFIX.LEAF from the checkpoint; data NULL if it is not there (the checkpoint remembers). */
 static vd_status take(const vd_loader *l, const char *prefix, const char *leaf, int rank,
                       const int64_t *dim, vd_tensor *out) {

@@ -19,6 +19,10 @@ typedef struct vd_loader {
     vd_dtype dtype; /* of packed matrices and kernels */
 } vd_loader;
 
+/* VD_ERR_MEMORY if the packed weights of all that the checkpoint holds cannot fit. `what` names the
+ * network. */
+vd_status vd_load_check(const vd_loader *l, const char *what);
+
 typedef struct vd_linear_layer {
     vd_weight *w, *bias; /* bias NULL if the layer has none */
 } vd_linear_layer;

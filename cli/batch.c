@@ -9,7 +9,7 @@
 #include "core/clock.h"
 #include "core/text.h"
 
-enum { OWN_OPTIONS = 10, ALL_OPTIONS = OWN_OPTIONS + CLI_RENDER_OPTIONS };
+enum { OWN_OPTIONS = 12, ALL_OPTIONS = OWN_OPTIONS + CLI_RENDER_OPTIONS };
 
 static const char *const PROGRESS[] = {"auto", "bar", "json", "none", NULL};
 
@@ -24,7 +24,12 @@ static size_t fill_options(cli_batch_state *b, cli_option options[ALL_OPTIONS]) 
         {"shard", 0, CLI_TEXT, &b->shard_text, "I/N",
          "only the I-th of N parts (all; a Slurm array's or Kubernetes Job's own)", NULL, NULL},
         {"jobs-list", 0, CLI_FLAG, &b->jobs_list, NULL, "print the jobs' names", NULL, NULL},
-        {"dry-run", 0, CLI_FLAG, &b->dry_run, NULL, "check everything, render nothing", NULL, NULL},
+        {"check", 0, CLI_FLAG, &b->check, NULL, "check everything, render nothing", NULL, NULL},
+        {"dry-run", 0, CLI_FLAG, &b->dry_run, NULL,
+         "the same, then try each kind of job with a step and a frame, and say what memory, time "
+         "and disk all take",
+         NULL, NULL},
+        {"json", 0, CLI_FLAG, &b->json, NULL, "with --dry-run: as JSON", NULL, NULL},
         {"force", 0, CLI_FLAG, &b->force, NULL, "render finished jobs again", NULL, NULL},
         {"keep-latents", 0, CLI_FLAG, &b->keep_latents, NULL,
          "keep each clip's final latents, NAME.latents.safetensors", NULL, NULL},
@@ -73,6 +78,8 @@ static vd_status check_args(const cli_batch_state *b) {
         return vd_fail(VD_ERR_USAGE, "batch: give a job file, or --from PICKS");
     if (!b->dir && !b->jobs_list)
         return vd_fail(VD_ERR_USAGE, "batch: no folder for the clips; give --out DIR");
+    if (b->json && (!b->dry_run || b->check))
+        return vd_fail(VD_ERR_USAGE, "batch: --json goes with --dry-run");
     if (!(b->stale_s >= 0.1 && b->stale_s <= 86400))
         return vd_fail(VD_ERR_USAGE, "batch: --stale %g: must be from 0.1 to 86400", b->stale_s);
     return check_overrides(b);
@@ -113,7 +120,7 @@ static vd_status run(cli_batch_state *b) {
     if (b->jobs_list)
         list_names(b);
     else
-        st = b->dry_run ? cli_batch_show(b) : cli_batch_run(b);
+        st = b->dry_run || b->check ? cli_batch_preflight(b) : cli_batch_run(b);
 done:
     return st;
 }
@@ -157,7 +164,7 @@ int cli_batch(int argc, char **argv) {
     VD_TRY(run(&b));
 done:
     /* A folder that nothing went into. */
-    if (b.made_dir && (st != VD_OK || b.dry_run))
+    if (b.made_dir && (st != VD_OK || b.dry_run || b.check))
         (void)rmdir(b.dir);
     free_batch(&b);
     cli_command_free(&command);

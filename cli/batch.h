@@ -16,7 +16,7 @@ typedef struct cli_batch_model {
 typedef struct cli_batch_state {
     /* options */
     const char *file, *picks, *dir, *shard_text, *progress;
-    bool jobs_list, dry_run, force, keep_latents, re_encode;
+    bool jobs_list, check, dry_run, json, force, keep_latents, re_encode;
     double stale_s; /* after which a claim that is not touched is dead */
     cli_overrides overrides;
     /* what they lead to */
@@ -33,8 +33,9 @@ typedef struct cli_batch_state {
  * batch->problems. */
 void cli_batch_check(cli_batch_state *batch);
 
-/* Prints what each job would be. */
-vd_status cli_batch_show(const cli_batch_state *batch);
+/* Prints what each job would be and, but for --check, what all of them take. VD_ERR_MEMORY,
+ * VD_ERR_OUTPUT: a job that cannot fit, or all that cannot on the disk. */
+vd_status cli_batch_preflight(cli_batch_state *batch);
 
 /* Renders what is not finished. VD_ERR_INTERRUPTED; else, after all jobs, the status of the first
  * one that failed. */

@@ -159,23 +159,3 @@ void cli_batch_check(cli_batch_state *batch) {
         check_job(&c, &batch->jobs.list[i], i);
     }
 }
-
-vd_status cli_batch_show(const cli_batch_state *batch) {
-    vd_status st = VD_OK;
-    for (size_t i = 0; i < batch->jobs.count; i++) {
-        const cli_job *job = &batch->jobs.list[i];
-        cli_render_work work = {0};
-        if (!cli_shard_has(&batch->shard, i))
-            continue;
-        st = cli_render_fill(&job->args, job->clip, batch->models[job->model].model, &work);
-        const vd_render_request *r = &work.request;
-        if (st == VD_OK)
-            printf("%s: %lldx%lld, %lld frames, %lld steps, seed %llu\n", job->output,
-                   (long long)r->width_px, (long long)r->height_px, (long long)r->frames,
-                   (long long)r->steps, (unsigned long long)r->seed);
-        cli_render_work_free(&work);
-        if (st != VD_OK)
-            return st;
-    }
-    return st;
-}

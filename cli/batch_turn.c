@@ -37,7 +37,7 @@ static bool state_there(const cli_batch_turn *t) {
     return t->work.state && access(t->work.state, F_OK) == 0;
 }
 
-static bool is_recorded(const cli_batch_turn *t) {
+bool cli_batch_is_recorded(const cli_batch_turn *t) {
     return !t->run->batch->force && last_file_there(t) &&
            cli_ledger_has(&t->run->finished, t->job->name, t->fingerprint);
 }
@@ -53,7 +53,7 @@ static vd_status is_finished(const cli_batch_turn *t, bool *recorded, bool *out)
         /* Another process may have finished it since. */
         cli_ledger_free(&run->finished);
         VD_TRY(cli_ledger_read(run->manifest, &run->finished));
-        *recorded = *out = is_recorded(t);
+        *recorded = *out = cli_batch_is_recorded(t);
     }
     if (*recorded)
         goto done;
@@ -68,7 +68,7 @@ done:
     return st;
 }
 
-static vd_status prepare(cli_batch_turn *t) {
+vd_status cli_batch_prepare(cli_batch_turn *t) {
     vd_status st = VD_OK;
     uint8_t digest[VD_SHA256_BYTES];
     VD_TRY(cli_render_fill(&t->job->args, t->job->clip, t->model, &t->work));
@@ -141,11 +141,12 @@ vd_status cli_batch_take(cli_batch_runner *run, size_t index, cli_turn_result *r
     size_t rendered = run->rendered;
     cli_claim_result claim = CLI_CLAIM_MINE;
     *result = CLI_TURN_DONE;
-    VD_TRY(prepare(&t));
+    VD_TRY(cli_batch_prepare(&t));
     cli_batch_progress_begin(&run->progress, job->name, cli_batch_work(&t.work.request));
     /* The usual case of a command that goes on, without a claim; one that a process left which was
      * killed at the very end is cleared away below. */
-    if (is_recorded(&t) && !cli_claims_exists(run->claims, job->name) && !state_there(&t)) {
+    if (cli_batch_is_recorded(&t) && !cli_claims_exists(run->claims, job->name) &&
+        !state_there(&t)) {
         run->found++;
         goto done;
     }

@@ -26,7 +26,7 @@ typedef enum cli_turn_result {
 /* Takes job number `index` if nobody has it, and renders it if it is not finished. */
 vd_status cli_batch_take(cli_batch_runner *run, size_t index, cli_turn_result *result);
 
-/* ---- batch_record.c ---- */
+/* ---- also for --dry-run ---- */
 
 /* A job in the making. */
 typedef struct cli_batch_turn {
@@ -39,6 +39,15 @@ typedef struct cli_batch_turn {
     cli_render_result result;
     double seconds;
 } cli_batch_turn;
+
+/* Fills what the job's render is: work, settings, fingerprint; also after a failure the caller
+ * frees work and settings. */
+vd_status cli_batch_prepare(cli_batch_turn *t);
+
+/* Whether the manifest has the job with these settings, and its file is there. */
+bool cli_batch_is_recorded(const cli_batch_turn *t);
+
+/* ---- batch_record.c ---- */
 
 /* The job's line in the manifest. The digest is unknown for a file that was found. */
 vd_status cli_batch_record(const cli_batch_turn *t, bool found);

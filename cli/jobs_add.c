@@ -8,9 +8,9 @@
 #include "core/text.h"
 
 /* What batch itself decides for all jobs. */
-static const char *const NOT_OF_A_JOB[] = {
-    "output",  "save-latents", "progress",  "force",  "re-encode",
-    "explain", "json",         "seed-list", "repeat", NULL};
+static const char *const NOT_OF_A_JOB[] = {"output",    "save-latents", "progress", "force",
+                                           "re-encode", "explain",      "dry-run",  "json",
+                                           "seed-list", "repeat",       NULL};
 
 static const char *const CONTAINERS[] = {"mp4", "mov", "mkv", "webm", "png", NULL};
 

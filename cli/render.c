@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/preflight.h"
 #include "cli/render.h"
 #include "core/clock.h"
 #include "video/request.h"
@@ -65,7 +66,11 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
          "folder of settings that --method takes from (the one that ships)", NULL, NULL},
         {"explain", 0, CLI_FLAG, &a->explain, NULL,
          "say what would run at each step in each block, and why; render nothing", NULL, NULL},
-        {"json", 0, CLI_FLAG, &a->json, NULL, "with --explain: as JSON", NULL, NULL},
+        {"dry-run", 0, CLI_FLAG, &a->dry_run, NULL,
+         "try a step and a frame, and say what memory, time and disk the render takes; render "
+         "nothing",
+         NULL, NULL},
+        {"json", 0, CLI_FLAG, &a->json, NULL, "with --explain or --dry-run: as JSON", NULL, NULL},
         {"backend", 0, CLI_CHOICE, &a->backend, "NAME", "auto, cpu or cuda (auto)", BACKENDS, NULL},
         {"dtype", 0, CLI_CHOICE, &a->dtype, "TYPE", "auto, f32, bf16 or f16 (auto: the fastest)",
          DTYPES, NULL},
@@ -97,9 +102,9 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
 }
 
 vd_status cli_render_check_args(const cli_render_args *a) {
-    if (a->json && !a->explain)
-        return vd_fail(VD_ERR_USAGE, "render: --json goes with --explain");
-    if (!a->output && !a->explain)
+    if (a->json && !a->explain && !a->dry_run)
+        return vd_fail(VD_ERR_USAGE, "render: --json goes with --explain or --dry-run");
+    if (!a->output && !a->explain && !a->dry_run)
         return vd_fail(VD_ERR_USAGE, "render: no output; give -o FILE");
     if ((a->decode_only || a->re_encode) && !a->latents)
         return vd_fail(VD_ERR_USAGE, "render: --%s wants --latents FILE, what --save-latents wrote",
@@ -143,9 +148,15 @@ vd_status cli_render_one(const cli_render_args *a, const vd_json *clip, vd_model
     VD_TRY(cli_render_read(a, model, &work));
     if (!a->force && !a->re_encode)
         VD_TRY(vd_output_finished(model, r, &work.output, &finished));
-    cli_render_sweep(&work, false);
+    if (a->dry_run && !finished) {
+        st = cli_preflight_render(a, model, &work);
+        goto done;
+    }
+    if (!a->dry_run)
+        cli_render_sweep(&work, false);
     if (finished) {
-        cli_render_drop_state(&work);
+        if (!a->dry_run)
+            cli_render_drop_state(&work);
         printf("%s: finished already, with these settings (--force renders it again)\n", a->output);
         goto done;
     }
@@ -174,8 +185,10 @@ static vd_status run(const cli_render_args *a, const vd_json *clip) {
     cli_seeds seeds = {0};
     VD_TRY(cli_seeds_read(a, &seeds));
     VD_TRY(cli_render_open(a, seeds.count > 1, &model));
-    st = seeds.count == 0 || a->explain ? cli_render_one(a, clip, model)
-                                        : cli_render_seeds(a, clip, model, &seeds);
+    if (a->dry_run && !a->json && seeds.count > 1)
+        printf("clips    %zu, each of which takes\n", seeds.count);
+    st = seeds.count == 0 || a->explain || a->dry_run ? cli_render_one(a, clip, model)
+                                                      : cli_render_seeds(a, clip, model, &seeds);
 done:
     cli_seeds_free(&seeds);
     vd_model_close(model);

@@ -22,13 +22,13 @@ typedef struct cli_render_args {
     bool force;       /* also what is finished */
     bool decode_only; /* latents are final */
     bool re_encode;   /* the output, from its own settings and final latents */
-    bool explain, json;
+    bool explain, json, dry_run;
     bool size_from_clip; /* width and height came with --from: --scale replaces them */
 } cli_render_args;
 
 /* ---- render.c: the options ------------------------------------------------------------------- */
 
-enum { CLI_RENDER_OPTIONS = 38 };
+enum { CLI_RENDER_OPTIONS = 39 };
 
 cli_render_args cli_render_defaults(void);
 

@@ -117,7 +117,7 @@ static vd_status fill_request(const cli_render_args *a, const vd_model *model,
                               vd_render_request *r) {
     const vd_model_info *info = vd_model_get_info(model);
     *r = vd_render_defaults(model);
-    r->prompt = a->explain && !a->prompt ? "" : a->prompt;
+    r->prompt = (a->explain || a->dry_run) && !a->prompt ? "" : a->prompt;
     r->negative_prompt = a->negative_prompt;
     if (a->has.scale) {
         if (!(a->scale > 0 && a->scale <= 64))
@@ -167,7 +167,7 @@ vd_status cli_render_fill(const cli_render_args *a, const vd_json *clip, const v
                           cli_render_work *out) {
     vd_status st = VD_OK;
     memset(out, 0, sizeof *out);
-    out->output = (vd_output){a->output, a->codec, a->pix_fmt, a->crf};
+    out->output = (vd_output){a->output ? a->output : "null:", a->codec, a->pix_fmt, a->crf};
     VD_TRY(fill_request(a, model, &out->request));
     out->saved_latents = a->save_latents;
     out->request.save_every = a->save_every;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/safetensors_file.h"
 #include "core/sha256.h"
 #include "core/text.h"
@@ -127,6 +128,20 @@ size_t vd_checkpoint_count(const vd_checkpoint *ck) {
 
 const char *vd_checkpoint_name(const vd_checkpoint *ck, size_t index) {
     return ck->entries[index].name;
+}
+
+vd_status vd_checkpoint_check_memory(const vd_checkpoint *ck, vd_dtype dtype, const char *what) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < ck->count; i++)
+        bytes += (size_t)vd_tensor_elements(&ck->entries[i].tensor) * vd_dtype_bytes(dtype);
+    const size_t available = vd_memory_available();
+    if (bytes <= available)
+        return VD_OK;
+    return vd_fail(VD_ERR_MEMORY,
+                   "%s: the %s would take %.1f GB of memory in %s and %.1f GB are free: a smaller "
+                   "model, or a machine with more memory",
+                   ck->files[0].path, what, (double)bytes / 1e9, vd_dtype_name(dtype),
+                   (double)available / 1e9);
 }
 
 bool vd_checkpoint_find(const vd_checkpoint *ck, const char *name, vd_tensor *out) {

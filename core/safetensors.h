@@ -36,6 +36,10 @@ const char *vd_checkpoint_path(const vd_checkpoint *ck);
 size_t vd_checkpoint_count(const vd_checkpoint *ck);
 const char *vd_checkpoint_name(const vd_checkpoint *ck, size_t index); /* sorted by name */
 
+/* VD_ERR_MEMORY, with the figures, if all its values in `dtype` cannot be had beside what is.
+ * `what` names the network. */
+vd_status vd_checkpoint_check_memory(const vd_checkpoint *ck, vd_dtype dtype, const char *what);
+
 /* Looks without marking as used. False if absent. The view is read-only host memory, valid until
  * destroy; its data may be unaligned for its dtype: read it with vd_convert_values. */
 bool vd_checkpoint_find(const vd_checkpoint *ck, const char *name, vd_tensor *out);

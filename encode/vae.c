@@ -25,6 +25,10 @@ done:
     return st;
 }
 
+void vd_vae_drop_pages(vd_vae *vae) {
+    vd_checkpoint_drop_pages(vae->ck);
+}
+
 void vd_vae_destroy(vd_vae *vae) {
     if (!vae)
         return;

@@ -32,6 +32,9 @@ vd_status vd_vae_read_config(const char *dir, vd_vae_config *config);
 vd_status vd_vae_open(vd_backend *be, const char *dir, vd_vae_parts parts, vd_dtype dtype,
                       vd_vae **out);
 void vd_vae_destroy(vd_vae *vae);
+
+/* Lets go of pages of the weights' file that dry passes read to pack for their plans. */
+void vd_vae_drop_pages(vd_vae *vae);
 const vd_vae_config *vd_vae_get_config(const vd_vae *vae);
 
 /* Pixels per latent along one side. */

@@ -106,6 +106,7 @@ static vd_status load(vd_clip *clip, vd_dtype dtype) {
     const char *root = prefixed ? "text_model." : "";
     char name[96];
 
+    VD_TRY(vd_load_check(&l, "text encoder"));
     snprintf(name, sizeof name, "%sembeddings.token_embedding.weight", root);
     clip->token_table = vd_checkpoint_take(clip->ck, name, 2, (int64_t[]){c->vocabulary, c->width});
     snprintf(name, sizeof name, "%sembeddings.position_embedding.weight", root);

@@ -143,6 +143,7 @@ vd_status vd_unet_open(vd_backend *be, const char *dir, vd_dtype dtype, vd_unet 
     VD_TRY(allocate(u));
     VD_TRY(vd_checkpoint_open(dir, "diffusion_pytorch_model", &u->ck));
     const vd_loader loader = {.be = be, .ck = u->ck, .dtype = dtype};
+    VD_TRY(vd_load_check(&loader, "UNet"));
     VD_TRY(load_layers(&loader, u));
     VD_TRY(vd_spatial_paths_of(&u->config, &u->spatial_paths));
     number_spatials(u);
@@ -152,6 +153,10 @@ done:
     free(config);
     vd_unet_destroy(u);
     return st;
+}
+
+void vd_unet_drop_pages(vd_unet *u) {
+    vd_checkpoint_drop_pages(u->ck);
 }
 
 void vd_unet_destroy(vd_unet *u) {

@@ -44,6 +44,9 @@ typedef struct vd_unet vd_unet;
 vd_status vd_unet_open(vd_backend *be, const char *dir, vd_dtype dtype, vd_unet **out);
 void vd_unet_destroy(vd_unet *u);
 
+/* Lets go of pages of the weights' file that dry forwards read to pack for their plans. */
+void vd_unet_drop_pages(vd_unet *u);
+
 const vd_unet_config *vd_unet_get_config(const vd_unet *u);
 
 /* vd_spatial_paths_of the config: NULL-terminated, borrowed from the UNet. vd_step_method

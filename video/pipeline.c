@@ -16,6 +16,8 @@ static vd_status make_latents(vd_render_job *j) {
         there = j->resume && j->resume->next == j->resume->calls ? j->resume->latents : NULL;
     }
     if (!there) {
+        if (j->ev->frame || j->consume)
+            VD_TRY(vd_stage_plan_decode(j));
         VD_TRY(vd_stage_text(j));
         VD_TRY(vd_stage_denoise(j));
     } else {

@@ -161,7 +161,8 @@ vd_status vd_render_check(const vd_model *model, const vd_render_request *r) {
     return vd_request_check(model, r, NULL, NULL);
 }
 
-static vd_sink_options sink_options(const vd_output *o, const vd_render_request *r, int threads) {
+vd_sink_options vd_request_sink_options(const vd_output *o, const vd_render_request *r,
+                                        int threads) {
     vd_sink_options s = VD_SINK_OPTIONS_DEFAULT;
     s.path = o->path;
     s.width_px = r->width_px;
@@ -176,7 +177,7 @@ static vd_sink_options sink_options(const vd_output *o, const vd_render_request 
 }
 
 vd_status vd_output_check(const vd_output *output, const vd_render_request *request) {
-    vd_sink_options s = sink_options(output, request, 1);
+    vd_sink_options s = vd_request_sink_options(output, request, 1);
     return vd_sink_options_check(&s);
 }
 
@@ -263,7 +264,7 @@ vd_status vd_render_to_file(vd_model *model, const vd_render_request *request,
                             const vd_output *output, const vd_render_events *events, char *digest) {
     vd_status st = VD_OK;
     char *settings = NULL;
-    vd_sink_options s = sink_options(output, request, vd_backend_threads(model->be));
+    vd_sink_options s = vd_request_sink_options(output, request, vd_backend_threads(model->be));
     recorder rec = {.options = &s, .times = &model->times};
     VD_TRY(vd_render_check(model, request));
     VD_TRY(vd_output_check(output, request));

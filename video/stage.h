@@ -22,6 +22,9 @@ typedef struct vd_render_job {
     int64_t calls_before, calls_after;
     vd_status (*consume)(void *user, const uint8_t *rgb);
     void *consume_user;
+    /* Not a render: denoising and decoding only try what they would do, and fill this in. NULL: a
+     * render. */
+    struct vd_preflight *preflight;
 } vd_render_job;
 
 /* Fills h, w, pixels, count and branches from the request. */
@@ -31,6 +34,9 @@ void vd_stage_shape(vd_render_job *j);
 vd_status vd_stage_text(vd_render_job *j);
 vd_status vd_stage_denoise(vd_render_job *j);
 vd_status vd_stage_decode(vd_render_job *j);
+
+/* Only plans the decoding, so that a render which would end there is not begun. VD_ERR_MEMORY. */
+vd_status vd_stage_plan_decode(vd_render_job *j);
 
 /* Tells the progress event, if there is one. */
 vd_status vd_stage_report(const vd_render_job *j, vd_stage stage, int64_t done, int64_t total);
@@ -53,5 +59,16 @@ vd_status vd_stage_blame(vd_exec *x, vd_status (*again)(void *user), void *user,
 
 /* Host memory for `count` floats, freed with free(). */
 vd_status vd_stage_floats(size_t count, float **out);
+
+/* ---- stage_plan.c ---- */
+
+/* Before a commit: what the process will have in memory, with the exec's and `more` bytes beside
+ * it, goes to the preflight if there is one. VD_ERR_MEMORY, with the figures, if it cannot be had.
+ */
+vd_status vd_stage_fits(const vd_render_job *j, vd_stage stage, const vd_exec *x, size_t more);
+
+/* For tensors of a dry run that have no memory yet: one of four different addresses, of which
+ * nothing is read or written. */
+void *vd_stage_nowhere(int index);
 
 #endif

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "backend/ops.h"
+#include "core/clock.h"
+#include "video/preflight.h"
 #include "video/request.h"
 #include "video/stage.h"
 
@@ -59,18 +61,29 @@ static vd_status check_finite(const vd_render_job *j, decoder *d, int64_t index,
     return vd_stage_blame(d->x, decode_again, &past, what);
 }
 
+/* Values of a picture. */
+static size_t picture_values(const vd_render_job *j) {
+    return (size_t)(j->r->width_px * j->r->height_px * 3);
+}
+
+/* Shapes, for the dry pass. */
+static void shape_decoder(const vd_render_job *j, decoder *d) {
+    const int64_t c = j->m->info.latent_channels, pixels = j->r->frames * j->pixels;
+    d->planes = VD_VIEW(vd_stage_nowhere(0), VD_F32, 1, c, pixels);
+    d->latents = VD_VIEW(vd_stage_nowhere(1), VD_F32, pixels, c);
+    d->picture = VD_VIEW(vd_stage_nowhere(2), VD_F32, 1, j->r->height_px, j->r->width_px, 3);
+}
+
 static vd_status decoder_memory(const vd_render_job *j, decoder *d) {
     vd_status st = VD_OK;
     vd_backend *be = j->m->be;
     size_t bytes = j->count * sizeof(float);
-    size_t values = (size_t)(j->r->width_px * j->r->height_px * 3);
+    size_t values = picture_values(j);
     VD_TRY(vd_backend_alloc(be, 2 * bytes, &d->latents_memory));
     VD_TRY(vd_backend_alloc(be, values * sizeof(float), &d->picture_memory));
-    d->planes =
-        VD_VIEW(d->latents_memory, VD_F32, 1, j->m->info.latent_channels, j->r->frames * j->pixels);
-    d->latents = VD_VIEW((char *)d->latents_memory + bytes, VD_F32, j->r->frames * j->pixels,
-                         j->m->info.latent_channels);
-    d->picture = VD_VIEW(d->picture_memory, VD_F32, 1, j->r->height_px, j->r->width_px, 3);
+    d->planes.data = d->latents_memory;
+    d->latents.data = (char *)d->latents_memory + bytes;
+    d->picture.data = d->picture_memory;
     VD_TRY(vd_backend_upload(be, d->planes.data, j->latents, bytes));
     VD_TRY(vd_stage_floats(values, &d->image));
     d->rgb = malloc(values);
@@ -113,18 +126,48 @@ done:
     return st;
 }
 
+/* Loads the network and plans. */
+static vd_status begin(vd_render_job *j, decoder *d) {
+    vd_status st = VD_OK;
+    const size_t latents = 2 * j->count * sizeof(float);
+    const size_t picture = picture_values(j) * (2 * sizeof(float) + 1);
+    VD_TRY(vd_model_need_vae(j->m));
+    VD_TRY(vd_stage_exec(j, j->m->dtype, &d->x));
+    shape_decoder(j, d);
+    VD_TRY(plan_decode(j, d));
+    vd_vae_drop_pages(j->m->vae);
+    VD_TRY(vd_stage_fits(j, VD_STAGE_DECODE, d->x, latents + picture));
+done:
+    return st;
+}
+
+static void end(vd_render_job *j, decoder *d) {
+    vd_exec_destroy(d->x);
+    vd_backend_free(j->m->be, d->latents_memory);
+    vd_backend_free(j->m->be, d->picture_memory);
+    free(d->image);
+    free(d->rgb);
+    vd_model_release_vae(j->m);
+}
+
+vd_status vd_stage_plan_decode(vd_render_job *j) {
+    decoder d = {0};
+    const vd_status st = begin(j, &d);
+    end(j, &d);
+    return st;
+}
+
 vd_status vd_stage_decode(vd_render_job *j) {
     vd_status st = VD_OK;
     decoder d = {0};
-    size_t values = (size_t)(j->r->width_px * j->r->height_px * 3);
+    const size_t values = picture_values(j);
     VD_TRY(vd_stage_report(j, VD_STAGE_DECODE, 0, j->r->frames));
-    VD_TRY(vd_model_need_vae(j->m));
-    VD_TRY(vd_stage_exec(j, j->m->dtype, &d.x));
+    VD_TRY(begin(j, &d));
     VD_TRY(decoder_memory(j, &d));
-    VD_TRY(plan_decode(j, &d));
     VD_TRY(vd_exec_commit(d.x));
     VD_TRY(prepare_latents(j, &d));
     for (int64_t f = 0; f < j->r->frames; f++) {
+        const double start_s = vd_now_s();
         VD_TRY(vd_stage_check_stop(j));
         VD_TRY(decode_frame(j, &d, f));
         VD_TRY(vd_backend_download(j->m->be, d.image, d.picture.data, values * sizeof(float)));
@@ -135,13 +178,10 @@ vd_status vd_stage_decode(vd_render_job *j) {
         if (j->ev->frame)
             VD_TRY(j->ev->frame(j->ev->user, f, d.image, d.rgb));
         VD_TRY(vd_stage_report(j, VD_STAGE_DECODE, f + 1, j->r->frames));
+        if (j->preflight && vd_preflight_frame(j->preflight, vd_now_s() - start_s))
+            break;
     }
 done:
-    vd_exec_destroy(d.x);
-    vd_backend_free(j->m->be, d.latents_memory);
-    vd_backend_free(j->m->be, d.picture_memory);
-    free(d.image);
-    free(d.rgb);
-    vd_model_release_vae(j->m);
+    end(j, &d);
     return st;
 }

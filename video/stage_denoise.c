@@ -1,4 +1,5 @@
 /* Text states and noise -> latents. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "video/guidance.h"
 #include "video/low_res.h"
 #include "video/noise.h"
+#include "video/preflight.h"
 #include "video/stage.h"
 #include "video/state.h"
 
@@ -32,13 +34,27 @@ typedef struct denoiser {
     float *guide;                     /* host: a small render, enlarged (low_res.h); NULL: none */
 } denoiser;
 
+/* Shapes, for the dry pass. */
+static void shape_denoiser(const vd_render_job *j, denoiser *d) {
+    const int64_t c = j->m->info.latent_channels;
+    d->sample = VD_VIEW(vd_stage_nowhere(0), VD_F32, j->branches, c, j->r->frames, j->h, j->w);
+    d->output = d->sample;
+    d->output.data = vd_stage_nowhere(1);
+    d->states = VD_VIEW(vd_stage_nowhere(2), VD_F32, j->branches, j->tokens, j->width);
+}
+
+/* What denoiser_memory, the latents and the scheduler take; a noiseless loop touches less. */
+static size_t denoiser_bytes(const vd_render_job *j, const denoiser *d) {
+    size_t history = 0;
+    (void)vd_scheduler_history(d->scheduler, &history);
+    const bool noisy = vd_scheduler_needs_noise(d->scheduler, 0);
+    const size_t arrays = 4 + 3 * (size_t)j->branches + (noisy ? 2 : 0);
+    return (arrays * j->count + history) * sizeof(float);
+}
+
 static vd_status denoiser_memory(const vd_render_job *j, denoiser *d) {
     vd_status st = VD_OK;
     vd_backend *be = j->m->be;
-    int64_t c = j->m->info.latent_channels;
-    d->sample = VD_VIEW(NULL, VD_F32, j->branches, c, j->r->frames, j->h, j->w);
-    d->output = d->sample;
-    d->states = VD_VIEW(NULL, VD_F32, j->branches, j->tokens, j->width);
     VD_TRY(vd_backend_alloc(be, vd_tensor_bytes(&d->sample), &d->sample_memory));
     VD_TRY(vd_backend_alloc(be, vd_tensor_bytes(&d->output), &d->output_memory));
     VD_TRY(vd_backend_alloc(be, vd_tensor_bytes(&d->states), &d->states_memory));
@@ -281,7 +297,62 @@ static vd_status set_added(const vd_render_job *j) {
     return vd_unet_set_added(j->m->unet, j->branches, j->pooled, IDS, ids);
 }
 
-/* Dry forwards with each network of the settings, and then the memory for the largest. */
+/* ---- preflight ---- */
+
+/* Whether two calls run the same networks. */
+static bool same_call(const denoiser *d, int a, int b) {
+    return !d->plan ||
+           (vd_method_plan_at(d->plan, a) == vd_method_plan_at(d->plan, b) &&
+            vd_method_plan_damped_at(d->plan, a) == vd_method_plan_damped_at(d->plan, b));
+}
+
+/* Seconds of a call; of the faster of two where that is soon known. */
+static vd_status time_call(const vd_render_job *j, denoiser *d, int call, double *seconds) {
+    vd_status st = VD_OK;
+    *seconds = INFINITY;
+    for (int i = 0; i < 2; i++) {
+        const double start_s = vd_now_s();
+        VD_TRY(predict(j, d, call));
+        const double took_s = vd_now_s() - start_s;
+        j->preflight->probe_s += took_s;
+        *seconds = took_s < *seconds ? took_s : *seconds;
+        if (took_s > VD_PREFLIGHT_SHORT_S)
+            break;
+    }
+done:
+    return st;
+}
+
+/* Instead of the loop: one call as the first, where all that a method does is on, and one as the
+ * last. Those in between that are like neither count as the dearer one. */
+static vd_status probe(const vd_render_job *j, denoiser *d) {
+    vd_status st = VD_OK;
+    vd_preflight *p = j->preflight;
+    const int calls = vd_scheduler_calls(d->scheduler), last = calls - 1;
+    const int first = d->guide ? j->r->settings->low_res_tau : 0;
+    double first_s = 0, last_s = 0;
+    if (first >= calls)
+        goto done;
+    VD_TRY(time_call(j, d, first, &first_s));
+    last_s = first_s;
+    if (!same_call(d, first, last))
+        VD_TRY(time_call(j, d, last, &last_s));
+    for (int i = first; i < calls; i++) {
+        const bool damped = d->plan && vd_method_plan_damped_at(d->plan, i) && j->branches == 2;
+        const double dearer_s = first_s > last_s ? first_s : last_s;
+        p->denoise_s += same_call(d, i, last)    ? last_s
+                        : same_call(d, i, first) ? first_s
+                                                 : dearer_s;
+        p->forwards += j->branches + damped;
+    }
+    p->calls += calls - first;
+done:
+    return st;
+}
+
+/* ---- memory ---- */
+
+/* Dry forwards with each network of the settings. */
 static vd_status plan_memory(const vd_render_job *j, denoiser *d) {
     vd_status st = VD_OK;
     vd_unet *unet = j->m->unet;
@@ -299,8 +370,20 @@ static vd_status plan_memory(const vd_render_job *j, denoiser *d) {
         if (!damped || j->branches == 2)
             VD_TRY(forward(j, d, method, damped ? 1 : j->branches, 0, NULL));
     }
+    vd_unet_drop_pages(unet);
+    VD_TRY(vd_stage_fits(j, VD_STAGE_DENOISE, d->x, denoiser_bytes(j, d)));
+done:
+    return st;
+}
+
+/* Takes what the dry forwards asked for, and gives the network the texts. */
+static vd_status take_memory(const vd_render_job *j, denoiser *d) {
+    vd_status st = VD_OK;
+    VD_TRY(denoiser_memory(j, d));
     VD_TRY(vd_exec_commit(d->x));
-    VD_TRY(vd_unet_set_context(unet, d->x, &d->states));
+    if (j->pooled)
+        VD_TRY(set_added(j));
+    VD_TRY(vd_unet_set_context(j->m->unet, d->x, &d->states));
 done:
     return st;
 }
@@ -341,15 +424,16 @@ vd_status vd_stage_denoise(vd_render_job *j) {
     vd_status st = VD_OK;
     denoiser d = {0};
     VD_TRY(vd_model_schedule(j->m, j->r, j->count, &d.scheduler));
+    VD_TRY(vd_model_need_unet(j->m));
+    VD_TRY(vd_stage_exec(j, j->m->dtype, &d.x));
+    shape_denoiser(j, &d);
+    VD_TRY(plan_memory(j, &d));
     if (j->r->settings && j->r->settings->low_res_tau > resumed_call(j, &d))
         VD_TRY(render_small(j, &d));
     VD_TRY(vd_stage_floats(j->count, &j->latents));
     start_latents(j, &d);
-    VD_TRY(vd_model_need_unet(j->m));
-    VD_TRY(vd_stage_exec(j, j->m->dtype, &d.x));
-    VD_TRY(denoiser_memory(j, &d));
-    VD_TRY(plan_memory(j, &d));
-    VD_TRY(loop(j, &d));
+    VD_TRY(take_memory(j, &d));
+    VD_TRY(j->preflight ? probe(j, &d) : loop(j, &d));
 done:
     denoiser_free(j->m->be, &d);
     vd_model_release_unet(j->m);

@@ -92,8 +92,10 @@ static vd_status run_encoder(const vd_render_job *j, encoder *e) {
         VD_TRY(vd_backend_alloc(be, vd_tensor_bytes(&e->embeds), &e->embeds.data));
     for (int dry = 1; dry >= 0; dry--) {
         VD_TRY(forward(e));
-        if (dry)
+        if (dry) {
+            VD_TRY(vd_stage_fits(j, VD_STAGE_TEXT, e->x, 0));
             VD_TRY(vd_exec_commit(e->x));
+        }
     }
     VD_TRY(vd_backend_download(be, e->values, e->states.data, vd_tensor_bytes(&e->states)));
     if (has_embeds)

@@ -24,7 +24,7 @@ ring-seed-18446744073709551615-guidance-1
 ring-seed-18446744073709551615-guidance-7.5
 END
 check "the matrix is expanded in order" cmp names.txt <(batch jobs.json --jobs-list)
-check "--dry-run" batch jobs.json --out dry --dry-run >out.txt
+check "--check" batch jobs.json --out dry --check >out.txt
 check "shows each job" [ "$(grep -c '^dry/.*: [0-9]*x[0-9]*, 8 frames, 2 steps' out.txt)" -eq 8 ]
 check "and makes nothing" [ ! -e dry ]
 
@@ -63,7 +63,7 @@ check "is removed" [ "$(grep -c '}$' all/manifest.jsonl)" -eq "$(wc -l <all/mani
 # Shards: each job in exactly one, counted from 0 or from 1.
 for from in 0 1; do
     for i in 0 1 2; do
-        batch jobs.json --out shards$from --shard $((i + from))/3 --dry-run | sed 's/.*\/\(.*\): .*/\1/'
+        batch jobs.json --out shards$from --shard $((i + from))/3 --check | sed 's/.*\/\(.*\): .*/\1/'
     done | sort >shards.txt
     check "shards from $from" [ "$(uniq shards.txt | wc -l) $(wc -l <shards.txt)" = "8 8" ]
 done

@@ -1,4 +1,4 @@
-/* Mutations of valid job files, checked as `vidilate batch --dry-run` does: whatever comes out, the
+/* Mutations of valid job files, checked as `vidilate batch --check` does: whatever comes out, the
  * exit code is 0 (still valid), 2 or 3. Usage: test_jobs_fuzz [FILES [SEED]] */
 #include <stdbool.h>
 #include <stdint.h>
@@ -161,10 +161,10 @@ static void mutate(char *text) {
 }
 
 static int run(char *path, bool from_picks) {
-    static char dry_run[] = "--dry-run", out[] = "--out=fuzz", from[] = "--from",
-                model[] = "--model", shapes[] = MODEL;
-    char *file[] = {dry_run, out, path, NULL};
-    char *clips[] = {dry_run, out, from, path, model, shapes, NULL};
+    static char check[] = "--check", out[] = "--out=fuzz", from[] = "--from", model[] = "--model",
+                shapes[] = MODEL;
+    char *file[] = {check, out, path, NULL};
+    char *clips[] = {check, out, from, path, model, shapes, NULL};
     return from_picks ? cli_batch(6, clips) : cli_batch(3, file);
 }
 

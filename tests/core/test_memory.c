@@ -116,12 +116,35 @@ static void check_checkpoint(void) {
     free(path);
 }
 
+/* Weights larger than any machine: a file without blocks. */
+static void check_large_checkpoint(void) {
+    const long long values = 1LL << 40;
+    char *path = vd_format("%s/huge.safetensors", root);
+    char header[160];
+    vd_checkpoint *ck = NULL;
+    int length = snprintf(header + 8, sizeof header - 8,
+                          "{\"t\":{\"dtype\":\"F32\",\"shape\":[%lld],\"data_offsets\":[0,%lld]}}",
+                          values, 4 * values);
+    memcpy(header, &(uint64_t){(uint64_t)length}, 8);
+    FILE *file = fopen(path, "we");
+    CHECK(file && fwrite(header, 1, (size_t)length + 8, file) == (size_t)length + 8);
+    CHECK(file && fclose(file) == 0 && truncate(path, length + 8 + 4 * values) == 0);
+    CHECK_OK(vd_checkpoint_open_file(path, &ck));
+    if (ck)
+        CHECK_FAILS(vd_checkpoint_check_memory(ck, VD_BF16, "UNet"), VD_ERR_MEMORY,
+                    "huge.safetensors: the UNet would take 2199.0 GB of memory in BF16 and ");
+    vd_checkpoint_destroy(ck);
+    CHECK(unlink(path) == 0);
+    free(path);
+}
+
 int main(void) {
     char *remove = NULL;
     CHECK(mkdtemp(root) != NULL);
     check_groups();
     check_process();
     check_checkpoint();
+    check_large_checkpoint();
     CHECK(vd_memory_available() > 0);
     remove = vd_format("rm -rf %s", root);
     CHECK(remove && system(remove) == 0); // NOLINT(cert-env33-c): a folder of our own

@@ -17,7 +17,7 @@ check "it plays and obeys keys" env KEEP=1 "$HERE/in_page.sh" clips/review.html 
 check "opinions outlive the browser" "$HERE/in_page.sh" clips/review.html "$HERE/scenarios/again.js" "$WORK/profile" again.json
 check "the export is the same" cmp picks.json again.json
 check "batch takes it" grep -q "128x96, 8 frames, 4 steps, seed 1$" \
-    <("$PROGRAM" batch --from picks.json --width 128 --height 96 --out larger --dry-run)
+    <("$PROGRAM" batch --from picks.json --width 128 --height 96 --out larger --check)
 {
     echo "const PICKS = new TextDecoder().decode(Uint8Array.from(atob('$(base64 -w0 picks.json)'), c => c.charCodeAt(0)));"
     cat "$HERE/scenarios/import.js"

@@ -74,7 +74,7 @@ forge '{"prompt": "x", "output": "stolen.mp4", "force": ""}'
 expect 3 "output: is nothing that a clip records" "$PROGRAM" render --from forged.mp4 -o x.mp4
 picks() {
     echo "{\"version\": 1, \"picks\": [{\"file\": \"a.mp4\", \"verdict\": \"pick\", \"settings\": $1}]}" >picks.json
-    "$PROGRAM" batch --from picks.json --out larger --dry-run >out.txt 2>err.txt
+    "$PROGRAM" batch --from picks.json --out larger --check >out.txt 2>err.txt
 }
 check "a prompt that begins with @ is a prompt" picks '{"prompt": "@nowhere.txt", "steps": 1}'
 picks '{"prompt": "x", "save-latents": "stolen.safetensors"}' && fail "picks name a file to write"

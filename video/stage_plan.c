@@ -1,0 +1,42 @@
+/* Whether a stage fits into the memory that there is. */
+#include "core/memory.h"
+#include "video/preflight.h"
+#include "video/stage.h"
+
+enum { SMALL_BYTES = 64 << 20 };
+
+void *vd_stage_nowhere(int index) {
+    enum { ADDRESSES = 4, ALIGN = 64 };
+    static _Alignas(64) char nowhere[ADDRESSES * ALIGN];
+    return &nowhere[(size_t)index * ALIGN];
+}
+
+static const char *what_would_help(vd_stage stage) {
+    static const char *const words[] = {
+        [VD_STAGE_TEXT] = "a machine with more memory would",
+        [VD_STAGE_DENOISE] = "a smaller size, fewer frames or --guidance 1 would",
+        [VD_STAGE_DECODE] = "a smaller size or --vae-tiling exact with less --vae-memory would",
+    };
+    return words[stage];
+}
+
+vd_status vd_stage_fits(const vd_render_job *j, vd_stage stage, const vd_exec *x, size_t more) {
+    static const char *const names[] = {"text encoder", "denoising", "decoding"};
+    const bool on_host = vd_backend_on_host(j->m->be);
+    const size_t arena = vd_exec_peak_bytes(x);
+    const size_t sink = j->preflight ? j->preflight->sink.write_bytes : 0;
+    const size_t take = more + (on_host ? arena : 0) + (stage == VD_STAGE_DECODE ? sink : 0);
+    const size_t resident = vd_memory_resident(), available = vd_memory_available();
+    if (j->preflight)
+        vd_preflight_memory(j->preflight, stage, resident + take,
+                            on_host ? 0 : vd_backend_weight_bytes(j->m->be) + arena);
+    if (take < SMALL_BYTES || take <= available)
+        return VD_OK;
+    return vd_fail(VD_ERR_MEMORY,
+                   "%s at %lldx%lld, %lld frame%s, would take %.1f GB of memory and %.1f GB can be "
+                   "had: %s help",
+                   names[stage], (long long)j->r->width_px, (long long)j->r->height_px,
+                   (long long)j->r->frames, j->r->frames == 1 ? "" : "s",
+                   (double)(resident + take) / 1e9, (double)(resident + available) / 1e9,
+                   what_would_help(stage));
+}
