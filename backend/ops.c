@@ -121,6 +121,9 @@ static vd_status check_conv2d(const vd_exec *x, const vd_tensor *dst, const vd_t
     if (desc->map != NULL && (w->kernel_h != 3 || w->kernel_w != 3 || desc->map->taps < 3 ||
                               desc->map->taps > 31 || desc->map->taps % 2 == 0))
         return bad_weight("conv2d with a map of a 3x3 kernel,", dst, src, w);
+    if (desc->raw_h < 0 || desc->raw_w < 0 || (desc->raw_h > 0) != (desc->raw_w > 0) ||
+        (desc->raw_h > 0 && desc->map == NULL))
+        return bad_shapes("conv2d", dst, src, "another size before the product, without a map");
     if (!desc_is_sane(desc))
         return bad_shapes("conv2d", dst, src, "impossible stride, dilation, padding or activation");
     if (src->data == dst->data)

@@ -33,13 +33,15 @@ typedef struct vd_kernel_map {
  *                      + residual[n, h', w', co]
  * Zero padding: pad_top rows above and pad_left columns before; what the output size given by dst
  * needs below and behind is padded too. dilation is the spacing of taps (1 = dense). With a map,
- * the kernel that is spread and padded is K. */
+ * the kernel that is spread and padded is K, and the output size given by it may differ from dst's:
+ * it is raw_h x raw_w then, resized bilinearly to dst's before act. */
 typedef struct vd_conv2d_desc {
     int stride_h, stride_w;
     int pad_top, pad_left;
     int dilation_h, dilation_w;
     vd_activation act;
     const vd_kernel_map *map; /* NULL: the weight is the kernel */
+    int64_t raw_h, raw_w;     /* with a map only; 0: dst's size */
 } vd_conv2d_desc;
 
 /* bias: vector [co] or NULL. add: F32 [g, co] or NULL, n a multiple of g: images are split into g

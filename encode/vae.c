@@ -5,7 +5,8 @@
 
 #include "encode/vae_impl.h"
 
-static const vd_conv2d_desc SAME_3X3 = {1, 1, 1, 1, 1, 1, VD_ACT_NONE, NULL};
+static const vd_conv2d_desc SAME_3X3 = {
+    .stride_h = 1, .stride_w = 1, .pad_top = 1, .pad_left = 1, .dilation_h = 1, .dilation_w = 1};
 
 vd_status vd_vae_open(vd_backend *be, const char *dir, vd_vae_parts parts, vd_dtype dtype,
                       vd_vae **out) {
@@ -122,7 +123,8 @@ done:
 /* The reference pads one zero row below and one column behind, then takes stride 2 without
  * padding. */
 static vd_status downsample(vd_exec *x, const vd_conv_layer *conv, vd_tensor *state) {
-    static const vd_conv2d_desc half = {2, 2, 0, 0, 1, 1, VD_ACT_NONE, NULL};
+    static const vd_conv2d_desc half = {
+        .stride_h = 2, .stride_w = 2, .dilation_h = 1, .dilation_w = 1};
     vd_status st = VD_OK;
     vd_tensor next = {0};
     VD_TRY(VD_ALLOC(x, vd_exec_dtype(x), &next, state->dim[0], (state->dim[1] - 2) / 2 + 1,

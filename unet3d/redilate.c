@@ -77,6 +77,8 @@ vd_status vd_redilate_conv(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
         .dilation_h = h.dilation,
         .dilation_w = w.dilation,
         .map = map,
+        .raw_h = map != NULL ? h.raw : 0,
+        .raw_w = map != NULL ? w.raw : 0,
     };
     const bool enlarges = h.inner != src->dim[1] || w.inner != src->dim[2];
     vd_tensor large = {0};
@@ -87,7 +89,7 @@ vd_status vd_redilate_conv(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
         VD_TRY(vd_resize_bilinear(x, &large, src));
         src = &large;
     }
-    if (h.raw == h.out && w.raw == w.out) {
+    if (map != NULL || (h.raw == h.out && w.raw == w.out)) {
         VD_TRY(vd_conv2d(x, dst, src, conv->w, conv->bias, add, residual, &desc));
         goto done;
     }

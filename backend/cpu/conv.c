@@ -90,14 +90,17 @@ static void gather(const void *user, int64_t first, int64_t count, void *a) {
     const vd_conv2d_desc *d = job->desc;
     const size_t line_bytes = (size_t)(w->kernel_w * w->in) * vd_dtype_bytes(w->dtype);
     unsigned char *to = a;
+    if (job->taps != NULL) {
+        const size_t in = (size_t)w->in;
+        const vd_cpu_taps_run run = {first, count, 0, w->in};
+        vd_cpu_taps_sum(job->taps, &run, a, w->dtype, 9 * in, in, 3 * in);
+        return;
+    }
     int64_t x = first % job->dst->dim[2];
     int64_t y = first / job->dst->dim[2] % job->dst->dim[1];
     int64_t image = first / job->dst->dim[2] / job->dst->dim[1];
     for (int64_t i = 0; i < count; i++) {
-        if (job->taps != NULL)
-            vd_cpu_taps_at(job->taps, image, y, x, to + (size_t)i * 3 * line_bytes, w->dtype,
-                           (size_t)w->in, 3 * (size_t)w->in);
-        for (int tap = 0; tap < w->kernel_h && job->taps == NULL; tap++, to += line_bytes)
+        for (int tap = 0; tap < w->kernel_h; tap++, to += line_bytes)
             gather_taps(job, image, y * d->stride_h - d->pad_top + (int64_t)tap * d->dilation_h,
                         x * d->stride_w - d->pad_left, to);
         if (++x < job->dst->dim[2])
@@ -190,14 +193,15 @@ static vd_dnnl_conv strip_key(const conv_job *job, int64_t index, int64_t *src_r
 /* The nine planes of rows `first` .. of an image, side by side. */
 static void fill_planes(const conv_job *job, int64_t image, int64_t first, int64_t rows,
                         unsigned char *planes) {
-    const vd_weight *w = &job->w->head;
-    const int64_t width = job->dst->dim[2];
-    const size_t pixel_bytes = (size_t)w->in * vd_dtype_bytes(w->dtype);
-    unsigned char *to = planes;
-    for (int64_t y = 0; y < rows; y++, to += (size_t)(2 * width) * pixel_bytes)
-        for (int64_t x = 0; x < width; x++, to += pixel_bytes)
-            vd_cpu_taps_at(job->taps, image, first + y, x, to, w->dtype, (size_t)(width * w->in),
-                           (size_t)(3 * width * rows * w->in));
+    const vd_dtype dtype = job->w->head.dtype;
+    const int64_t width = job->dst->dim[2], in = job->w->head.in;
+    for (int64_t y = 0; y < rows; y++) {
+        const int64_t line = image * job->dst->dim[1] + first + y;
+        const vd_cpu_taps_run run = {line * width, width, 0, in};
+        vd_cpu_taps_sum(job->taps, &run,
+                        planes + (size_t)(3 * width * y * in) * vd_dtype_bytes(dtype), dtype,
+                        (size_t)in, (size_t)(width * in), (size_t)(3 * width * rows * in));
+    }
 }
 
 static int strip_task(void *user, int64_t task, int thread) {
@@ -335,17 +339,12 @@ vd_status vd_cpu_conv2d(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const 
                     .w = vd_cpu_weight_of(w),
                     .bias = bias == NULL ? NULL : vd_cpu_vector(bias),
                     .runs = 1};
-    void *sum = NULL, *zeros = NULL;
-    vd_cpu_taps taps;
+    void *sum = NULL;
+    vd_cpu_taps taps = {0};
     bool strips = false;
     vd_status st;
     if (desc->map != NULL) {
-        const size_t bytes = (size_t)w->in * sizeof(float);
-        VD_TRY(vd_cpu_taps_init(&taps, job.kernels, src, desc));
-        VD_TRY(vd_exec_scratch(x, bytes, &zeros));
-        if (!x->dry)
-            memset(zeros, 0, bytes);
-        taps.zeros = zeros;
+        VD_TRY(vd_cpu_taps_init(&taps, x, dst, src, desc));
         job.taps = &taps;
     }
     if (add != NULL) {
@@ -362,7 +361,8 @@ vd_status vd_cpu_conv2d(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const 
                                 .bias = job.bias,
                                 .runs = job.runs,
                                 .act = desc->act,
-                                .conv = desc};
+                                .conv = desc,
+                                .taps = job.taps};
     if (vd_cpu_tiled_takes(x, &tiled)) {
         st = vd_cpu_tiled_run(x, &tiled);
         goto done;
@@ -376,6 +376,6 @@ vd_status vd_cpu_conv2d(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const 
     st = strips ? run_strips(x, &job) : run_gathered(x, &job, dst);
 done:
     vd_exec_scratch_free(x, sum);
-    vd_exec_scratch_free(x, zeros);
+    vd_exec_scratch_free(x, taps.sample);
     return st;
 }

@@ -47,6 +47,30 @@ typedef struct vd_cpu_tap_mix {
     float coefficient[(VD_CPU_MIX_MAX_TAPS / 2 + 1) * (VD_CPU_MIX_MAX_TAPS / 2 + 1)][9];
 } vd_cpu_tap_mix;
 
+/* The two positions between which a resized one lies along an axis, and the second one's weight. */
+typedef struct vd_cpu_sample {
+    int64_t first, second;
+    float weight;
+} vd_cpu_sample;
+
+/* What the sums of a run of positions are made of. Tap k of raw column j lies in column j * stride
+ * - pad + k * dilation. Sum j of position i goes to dst + i * position + (j % 3) * across + (j / 3)
+ * * down; all distances in elements. */
+typedef struct vd_cpu_mix_run {
+    /* Lines of taps of the two raw lines, at the first channel; NULL: outside. */
+    const void *line[2][VD_CPU_MIX_MAX_TAPS];
+    float weight; /* of the second line; 0: the first one only */
+    vd_dtype src_dtype, dst_dtype;
+    size_t pixel;  /* from one column of src to the next */
+    int64_t width; /* columns of src */
+    size_t ahead; /* bytes from a value to the one that will be read of its pixel some time later */
+    int stride, pad, dilation;
+    const vd_cpu_sample *sample; /* [count] raw columns, ascending */
+    int64_t count;
+    void *dst;
+    size_t position, across, down;
+} vd_cpu_mix_run;
+
 typedef struct vd_cpu_kernels {
     const char *isa; /* "avx512", "avx2", "baseline" */
 
@@ -82,11 +106,8 @@ typedef struct vd_cpu_kernels {
     void (*blend)(void *dst, const void *const corner[4], vd_dtype dtype, float fx, float fy,
                   size_t count);
 
-    /* dst[c + (j % 3) * across + (j / 3) * down] = sum over i of R(j)[i] src[i][c]: rows of
-     * `channels`, one for each tap of the large kernel in, one for each of the nine out. */
-    void (*mix_taps)(void *dst, vd_dtype dst_dtype, size_t across, size_t down,
-                     const void *const *src, vd_dtype src_dtype, const vd_cpu_tap_mix *mix,
-                     size_t channels);
+    /* The nine sums for a run of positions of a line. */
+    void (*mix_taps)(const vd_cpu_mix_run *run, const vd_cpu_tap_mix *mix, size_t channels);
 
     /* dst[c, r] = src[r, c] */
     void (*transpose)(void *dst, vd_dtype dst_dtype, size_t dst_stride, const void *src,

@@ -1,68 +1,7 @@
-#include "backend/cpu/tiled.h"
-
 #include <string.h>
 
-#include "backend/cpu/amx.h"
 #include "backend/cpu/gemm.h"
-
-enum {
-    POSITIONS = 256,         /* of a chunk */
-    FEWEST_POSITIONS = 64,   /* where there are too few chunks for the threads */
-    TASKS_A_THREAD = 4,      /* wanted at least */
-    COPY_BYTES = 640 * 1024, /* of a chunk's copy of src: it shares the L2 cache with sums and B */
-    SPAN = 12,               /* tiles of K whose block of B stays in the L1 cache */
-    SPAN_ROOM = 256,         /* of a slab */
-    TILE_ROOM = POSITIONS / VD_AMX_ROWS,
-    SUMMED_BLOCKS = 20, /* kept at once when K takes several slabs */
-    BLOCK_PAIR = 2 * VD_AMX_COLUMNS,
-    WINDOW_COLUMNS = 32, /* positions of a chunk in a line, if taps lie beside each other */
-    ALIGN_BYTES = VD_ARENA_ALIGN_BYTES,
-    LINE = 64,
-};
-
-/* The part of K that is in the copy at a time: tiles first .. first + depth - 1 of every tap, or
- * (gathered) of one tap. */
-typedef struct slab {
-    int64_t tap, first, depth;
-} slab;
-
-typedef struct tiled_job {
-    const vd_cpu_tiled *p;
-    const vd_cpu_kernels *kernels;
-    vd_conv2d_desc conv;
-    int64_t taps, depth;            /* of K: tiles in a tap */
-    bool window;                    /* else gathered */
-    int64_t src_dim[4], dst_dim[4]; /* rows are [1, 1, rows, channels] */
-
-    /* Chunks: window: lines x columns of an image; gathered: positions of a run. */
-    int64_t lines, columns, chunks_down, chunks_across;
-    int64_t positions, chunks_per_run;
-    int64_t copy_lines, copy_columns; /* window: pixels that are copied */
-    int64_t tap_lines; /* ... and lines of the copy from one kernel row to the next */
-    int64_t slabs_per_tap, slab_depth;
-    int64_t chunks;
-
-    int64_t units;          /* blocks of channels, or pairs of blocks (GEGLU) */
-    int64_t units_per_task; /* ... */
-    int64_t groups;         /* tasks of a chunk */
-    int blocks_per_unit;
-    size_t copy_bytes, sum_bytes, thread_bytes; /* sum_bytes: of one block */
-    bool keeps_sums;                            /* of all blocks, from slab to slab */
-    unsigned char *scratch;
-} tiled_job;
-
-/* A chunk in work. */
-typedef struct chunk {
-    int64_t run;
-    int64_t first, count;                /* gathered */
-    int64_t image, y, x, lines, columns; /* window */
-    ptrdiff_t tile[TILE_ROOM];
-    vd_amx_rows rows;
-    vd_amx_span span[SPAN_ROOM];
-    int64_t spans;
-    unsigned char *copy;
-    float *sums;
-} chunk;
+#include "backend/cpu/tiled_impl.h"
 
 static int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -81,83 +20,6 @@ static size_t aligned(size_t bytes) {
     return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
 }
 
-/* ---- copies --------------------------------------------------------------------------------- */
-
-/* `depth` tiles of channels of one pixel, a tile's 64 bytes `step` apart; NULL is zero padding. */
-static void copy_pixel(const tiled_job *job, unsigned char *to, size_t step, const void *pixel,
-                       int64_t first, int64_t depth) {
-    const int64_t channels = job->p->w->head.in;
-    const vd_dtype dtype = job->p->src->dtype;
-    const unsigned char *from = pixel;
-    for (int64_t k = 0; k < depth; k++, to += step) {
-        const int64_t at = (first + k) * VD_AMX_DEPTH, left = channels - at;
-        if (from == NULL) {
-            memset(to, 0, LINE);
-            continue;
-        }
-        if (left < VD_AMX_DEPTH)
-            memset(to, 0, LINE);
-        if (dtype != VD_BF16)
-            job->kernels->store(to, VD_BF16, (const float *)(const void *)from + at,
-                                (size_t)smaller(left, VD_AMX_DEPTH));
-        else if (left >= VD_AMX_DEPTH)
-            memcpy(to, from + at * 2, LINE);
-        else
-            memcpy(to, from + at * 2, (size_t)left * 2);
-    }
-}
-
-/* The pixel that a tap reads, or NULL in the padding. */
-static const void *pixel_at(const tiled_job *job, int64_t image, int64_t y, int64_t x) {
-    const int64_t *dim = job->src_dim;
-    if (y < 0 || y >= dim[1] || x < 0 || x >= dim[2])
-        return NULL;
-    return vd_cpu_at(job->p->src, ((image * dim[1] + y) * dim[2] + x) * dim[3]);
-}
-
-static void copy_gathered(const tiled_job *job, const chunk *c, const slab *s) {
-    const vd_conv2d_desc *d = &job->conv;
-    const int64_t kernel_w = job->p->w->head.kernel_w;
-    const int64_t dy = s->tap / kernel_w * d->dilation_h - d->pad_top;
-    const int64_t dx = s->tap % kernel_w * d->dilation_w - d->pad_left;
-    int64_t x = c->first % job->dst_dim[2];
-    int64_t y = c->first / job->dst_dim[2] % job->dst_dim[1];
-    int64_t image = c->first / job->dst_dim[2] / job->dst_dim[1];
-    for (int64_t i = 0; i < c->count; i++) {
-        unsigned char *to = c->copy + c->tile[i / VD_AMX_ROWS] + i % VD_AMX_ROWS * LINE;
-        copy_pixel(job, to, VD_AMX_TILE_BYTES,
-                   pixel_at(job, image, y * d->stride_h + dy, x * d->stride_w + dx), s->first,
-                   s->depth);
-        if (++x < job->dst_dim[2])
-            continue;
-        x = 0;
-        if (++y < job->dst_dim[1])
-            continue;
-        y = 0;
-        image++;
-    }
-}
-
-static size_t window_pitch(int64_t depth) {
-    return (size_t)(depth | 1) * LINE; /* odd, so that pixels spread over the cache's sets */
-}
-
-static void copy_window(const tiled_job *job, const chunk *c, const slab *s) {
-    const vd_conv2d_desc *d = &job->conv;
-    const size_t pitch = window_pitch(s->depth);
-    const bool shared = job->tap_lines == d->dilation_h; /* kernel rows share lines */
-    const int64_t each = shared ? job->copy_lines : job->tap_lines;
-    unsigned char *to = c->copy;
-    for (int64_t line = 0; line < job->copy_lines; line++) {
-        const int64_t y =
-            c->y * d->stride_h - d->pad_top + line / each * d->dilation_h + line % each;
-        for (int64_t column = 0; column < job->copy_columns; column++, to += pitch)
-            copy_pixel(job, to, LINE,
-                       pixel_at(job, c->image, y, c->x * d->stride_w - d->pad_left + column),
-                       s->first, s->depth);
-    }
-}
-
 /* ---- spans ---------------------------------------------------------------------------------- */
 
 static void add_spans(chunk *c, ptrdiff_t a, ptrdiff_t b, int64_t depth) {
@@ -171,30 +33,33 @@ static void add_spans(chunk *c, ptrdiff_t a, ptrdiff_t b, int64_t depth) {
 static void list_spans(const tiled_job *job, chunk *c, const slab *s) {
     const int64_t kernel_w = job->p->w->head.kernel_w;
     c->spans = 0;
-    if (!job->window) {
+    if (job->layout == GATHERED) {
         add_spans(c, 0, (s->tap * job->depth + s->first) * VD_AMX_STEP_BYTES, s->depth);
         return;
     }
-    const ptrdiff_t pitch = (ptrdiff_t)window_pitch(s->depth);
+    const ptrdiff_t pitch = vd_tiled_pitch(s->depth);
     for (int64_t tap = 0; tap < job->taps; tap++) {
         const int64_t pixel = tap / kernel_w * job->tap_lines * job->copy_columns +
                               tap % kernel_w * job->conv.dilation_w;
-        add_spans(c, pixel * pitch, (tap * job->depth + s->first) * VD_AMX_STEP_BYTES, s->depth);
+        const ptrdiff_t a =
+            job->layout == MIXED ? tap * vd_tiled_plane(job, s->depth) : pixel * pitch;
+        add_spans(c, a, (tap * job->depth + s->first) * VD_AMX_STEP_BYTES, s->depth);
     }
 }
 
 static void lay_tiles(const tiled_job *job, chunk *c, const slab *s) {
     c->rows.a = c->copy;
     c->rows.tile = c->tile;
-    if (!job->window) {
+    const ptrdiff_t pitch = vd_tiled_pitch(s->depth);
+    if (job->layout != WINDOW) {
+        const bool mixed = job->layout == MIXED;
         c->rows.tiles = parts(c->count, VD_AMX_ROWS);
-        c->rows.row = LINE;
-        c->rows.step = VD_AMX_TILE_BYTES;
+        c->rows.row = mixed ? pitch : LINE;
+        c->rows.step = mixed ? LINE : VD_AMX_TILE_BYTES;
         for (int64_t i = 0; i < c->rows.tiles; i++)
-            c->tile[i] = i * s->depth * VD_AMX_TILE_BYTES;
+            c->tile[i] = i * (mixed ? VD_AMX_ROWS * pitch : s->depth * VD_AMX_TILE_BYTES);
         return;
     }
-    const ptrdiff_t pitch = (ptrdiff_t)window_pitch(s->depth);
     c->rows.tiles = 0;
     c->rows.row = pitch * job->conv.stride_w;
     c->rows.step = LINE;
@@ -227,7 +92,7 @@ static void finish_run(const tiled_job *job, const chunk *c, const float *sums, 
 }
 
 static void finish_unit(const tiled_job *job, const chunk *c, const float *sums, int64_t unit) {
-    if (!job->window) {
+    if (job->layout != WINDOW) {
         finish_run(job, c, sums, unit, c->first, c->count);
         return;
     }
@@ -254,7 +119,7 @@ static void sum_units(const tiled_job *job, chunk *c, int64_t first, int64_t las
 }
 
 static void place(const tiled_job *job, int64_t index, chunk *c) {
-    if (!job->window) {
+    if (job->layout != WINDOW) {
         const int64_t run = index / job->chunks_per_run, in_run = index % job->chunks_per_run;
         const int64_t all = job->dst_dim[0] * job->dst_dim[1] * job->dst_dim[2] / job->p->runs;
         c->run = run;
@@ -270,11 +135,15 @@ static void place(const tiled_job *job, int64_t index, chunk *c) {
     c->run = c->image / (job->dst_dim[0] / job->p->runs);
 }
 
+static int64_t slabs_of(const tiled_job *job) {
+    return job->slabs_per_tap * (job->layout == GATHERED ? job->taps : 1);
+}
+
 static int tiled_task(void *user, int64_t task, int thread) {
     const tiled_job *job = user;
     const int64_t first = task % job->groups * job->units_per_task;
     const int64_t last = smaller(first + job->units_per_task, job->units);
-    const int64_t slabs = job->slabs_per_tap * (job->window ? 1 : job->taps);
+    const int64_t slabs = slabs_of(job);
     chunk c = {.copy = job->scratch + (size_t)thread * job->thread_bytes};
     c.sums = (float *)(void *)(c.copy + job->copy_bytes);
     place(job, task / job->groups, &c);
@@ -284,10 +153,7 @@ static int tiled_task(void *user, int64_t task, int thread) {
         s.depth = smaller(job->slab_depth, job->depth - s.first);
         lay_tiles(job, &c, &s);
         list_spans(job, &c, &s);
-        if (job->window)
-            copy_window(job, &c, &s);
-        else
-            copy_gathered(job, &c, &s);
+        vd_tiled_copy(job, &c, &s);
         sum_units(job, &c, first, last, i > 0, i + 1 == slabs);
     }
     vd_amx_end();
@@ -316,42 +182,48 @@ static void cut_window(tiled_job *job, int64_t positions) {
     job->copy_columns =
         (job->columns - 1) * d->stride_w + 1 + (int64_t)(w->kernel_w - 1) * d->dilation_w;
     const int64_t pixels = job->copy_lines * job->copy_columns;
-    const int64_t most =
-        larger(1, smaller(COPY_BYTES / (pixels * LINE), SPAN * (SPAN_ROOM / job->taps)));
-    job->slabs_per_tap = parts(job->depth, most);
-    job->slab_depth = parts(job->depth, job->slabs_per_tap);
-    job->copy_bytes = aligned((size_t)pixels * window_pitch(job->slab_depth));
+    if (positions == POSITIONS) { /* K is summed in one order, whatever the number of threads */
+        const int64_t most =
+            larger(1, smaller(COPY_BYTES / (pixels * LINE), SPAN * (SPAN_ROOM / job->taps)));
+        job->slabs_per_tap = parts(job->depth, most);
+        job->slab_depth = parts(job->depth, job->slabs_per_tap);
+    }
+    job->copy_bytes = aligned((size_t)(pixels * vd_tiled_pitch(job->slab_depth)));
     job->sum_bytes = (size_t)(job->lines * job->columns * VD_AMX_COLUMNS) * sizeof(float);
 }
 
-static void cut_gathered(tiled_job *job, int64_t positions) {
+static void cut_rows(tiled_job *job, int64_t positions) {
     const int64_t all = job->dst_dim[0] * job->dst_dim[1] * job->dst_dim[2] / job->p->runs;
     job->positions = smaller(positions, all);
     job->chunks_per_run = parts(all, job->positions);
     job->chunks = job->p->runs * job->chunks_per_run;
     const int64_t tiles = parts(job->positions, VD_AMX_ROWS);
-    const int64_t most = COPY_BYTES / (POSITIONS * LINE);
+    const bool mixed = job->layout == MIXED;
+    const int64_t most = mixed ? MIXED_DEPTH : COPY_BYTES / (POSITIONS * LINE);
     job->slabs_per_tap = parts(job->depth, most);
     job->slab_depth = parts(job->depth, job->slabs_per_tap);
-    job->copy_bytes = aligned((size_t)(tiles * job->slab_depth) * VD_AMX_TILE_BYTES);
+    job->copy_bytes = aligned(mixed ? (size_t)(job->taps * vd_tiled_plane(job, job->slab_depth))
+                                    : (size_t)(tiles * job->slab_depth) * VD_AMX_TILE_BYTES);
     job->sum_bytes = (size_t)(tiles * VD_AMX_ROWS * VD_AMX_COLUMNS) * sizeof(float);
 }
 
 static void cut(tiled_job *job, int threads) {
     const int64_t wanted = (int64_t)TASKS_A_THREAD * threads;
     for (int64_t positions = POSITIONS; positions >= FEWEST_POSITIONS; positions /= 2) {
-        if (job->window)
+        if (job->layout == WINDOW)
             cut_window(job, positions);
         else
-            cut_gathered(job, positions);
+            cut_rows(job, positions);
         if (job->chunks >= wanted)
             break;
     }
-    const int64_t slabs = job->slabs_per_tap * (job->window ? 1 : job->taps);
+    const int64_t slabs = slabs_of(job);
     job->keeps_sums = slabs > 1;
     job->groups = smaller(job->units, parts(wanted, job->chunks));
     if (job->keeps_sums)
-        job->groups = larger(job->groups, parts(job->units * job->blocks_per_unit, SUMMED_BLOCKS));
+        job->groups =
+            larger(job->groups, parts(job->units * job->blocks_per_unit,
+                                      job->layout == MIXED ? MIXED_BLOCKS : SUMMED_BLOCKS));
     job->units_per_task = parts(job->units, job->groups);
     job->groups = parts(job->units, job->units_per_task);
     const size_t sums = job->sum_bytes * (size_t)job->blocks_per_unit *
@@ -380,14 +252,16 @@ static void describe(tiled_job *job, const vd_cpu_tiled *p) {
     }
     /* Lines that fill their tiles share a window; one tap has nothing to share. */
     const int64_t width = job->dst_dim[2];
-    job->window = job->taps > 1 && job->taps <= SPAN_ROOM / 4 &&
-                  parts(width, VD_AMX_ROWS) * VD_AMX_ROWS * 4 <= width * 5;
+    if (p->taps != NULL)
+        job->layout = MIXED;
+    else if (job->taps > 1 && job->taps <= SPAN_ROOM / 4 &&
+             parts(width, VD_AMX_ROWS) * VD_AMX_ROWS * 4 <= width * 5)
+        job->layout = WINDOW;
 }
 
 bool vd_cpu_tiled_takes(const vd_exec *x, const vd_cpu_tiled *p) {
     const bool paired = p->act != VD_ACT_GEGLU || p->w->head.out % BLOCK_PAIR == 0;
-    const bool mapped = p->conv != NULL && p->conv->map != NULL;
-    return paired && !mapped && vd_cpu_wants_tiles(x->be, &p->w->head);
+    return paired && vd_cpu_wants_tiles(x->be, &p->w->head);
 }
 
 vd_status vd_cpu_tiled_run(vd_exec *x, const vd_cpu_tiled *p) {

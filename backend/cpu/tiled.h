@@ -3,12 +3,14 @@
  * A task takes a chunk of positions and some blocks of 32 output channels. It copies what the chunk
  * reads, zero padding included, to a place in its cache where tiles are loaded fast: rows as they
  * are, or a window of an image that all taps share, whatever their dilation; or, where lines of an
- * image are too short for tiles, the taps one by one. Then block after block of channels is summed
- * and finished (bias, activation, residual, rounding) while it is in the cache.
+ * image are too short for tiles, the taps one by one; or, with a map, the nine sums of taps. Then
+ * block after block of channels is summed and finished (bias, activation, residual, rounding) while
+ * it is in the cache.
  */
 #ifndef VD_BACKEND_CPU_TILED_H
 #define VD_BACKEND_CPU_TILED_H
 
+#include "backend/cpu/conv_taps.h"
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/weights.h"
 
@@ -20,6 +22,7 @@ typedef struct vd_cpu_tiled {
     int64_t runs;
     vd_activation act;
     const vd_conv2d_desc *conv; /* NULL: rows of src by rows of dst */
+    const vd_cpu_taps *taps;    /* NULL: no map */
 } vd_cpu_tiled;
 
 /* False where this path is not there, or does the shape badly. */

@@ -206,7 +206,9 @@ vd_status vd_cuda_conv2d(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const
                               .dilation_h = desc->dilation_h,
                               .dilation_w = desc->dilation_w,
                               .pad_top = desc->pad_top,
-                              .pad_left = desc->pad_left}};
+                              .pad_left = desc->pad_left,
+                              .raw_h = desc->raw_h,
+                              .raw_w = desc->raw_w}};
     if (desc->map != NULL) {
         vd_status st = map_of(x->be, desc->map, &job.map);
         if (st != VD_OK)

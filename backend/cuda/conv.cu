@@ -46,6 +46,24 @@ cudaError_t vd_launch_taps(cudaStream_t stream, void *dst, vd_dtype dst_dtype, c
 
 enum { SMALL_TAPS = 9 };
 
+/* sum += share * the nine sums of the taps of a kernel whose first tap is at (top, left). */
+template <int V, typename S>
+__device__ inline void add_taps(float sum[][V], const S *src, const vd_cuda_conv &c,
+                                const float *map, int64_t image, int64_t top, int64_t left,
+                                int64_t channel, float share) {
+    for (int tap = 0; tap < c.kernel_h * c.kernel_w; tap++) {
+        const int64_t y = top + (int64_t)(tap / c.kernel_w) * c.dilation_h;
+        const int64_t x = left + (int64_t)(tap % c.kernel_w) * c.dilation_w;
+        if (y < 0 || y >= c.src_h || x < 0 || x >= c.src_w)
+            continue;
+        float v[V];
+        vd_load<V>(v, src, ((image * c.src_h + y) * c.src_w + x) * c.in + channel);
+        for (int j = 0; j < SMALL_TAPS; j++)
+            for (int k = 0; k < V; k++)
+                sum[j][k] += share * map[tap * SMALL_TAPS + j] * v[k];
+    }
+}
+
 template <int V, typename D, typename S>
 __global__ void mixed_taps(D *dst, const S *src, vd_cuda_conv c, const float *map, int64_t first,
                            int64_t count) {
@@ -53,22 +71,24 @@ __global__ void mixed_taps(D *dst, const S *src, vd_cuda_conv c, const float *ma
     for (int64_t i = vd_first(); i < count * packs; i += vd_stride()) {
         const int64_t position = first + i / packs, channel = i % packs * V;
         const int64_t image = position / (c.dst_h * c.dst_w);
-        const int64_t top = position / c.dst_w % c.dst_h * c.stride_h - c.pad_top;
-        const int64_t left = position % c.dst_w * c.stride_w - c.pad_left;
+        const int64_t raw_h = c.raw_h > 0 ? c.raw_h : c.dst_h;
+        const int64_t raw_w = c.raw_w > 0 ? c.raw_w : c.dst_w;
+        const vd_sample down = vd_sample_at(position / c.dst_w % c.dst_h, raw_h, c.dst_h);
+        const vd_sample across = vd_sample_at(position % c.dst_w, raw_w, c.dst_w);
         float sum[SMALL_TAPS][V];
         for (int j = 0; j < SMALL_TAPS; j++)
             for (int k = 0; k < V; k++)
                 sum[j][k] = 0;
-        for (int tap = 0; tap < c.kernel_h * c.kernel_w; tap++) {
-            const int64_t y = top + (int64_t)(tap / c.kernel_w) * c.dilation_h;
-            const int64_t x = left + (int64_t)(tap % c.kernel_w) * c.dilation_w;
-            if (y < 0 || y >= c.src_h || x < 0 || x >= c.src_w)
+        for (int corner = 0; corner < 4; corner++) {
+            const bool below = corner / 2 != 0, right = corner % 2 != 0;
+            const float share = (below ? down.weight : 1 - down.weight) *
+                                (right ? across.weight : 1 - across.weight);
+            if (share == 0)
                 continue;
-            float v[V];
-            vd_load<V>(v, src, ((image * c.src_h + y) * c.src_w + x) * c.in + channel);
-            for (int j = 0; j < SMALL_TAPS; j++)
-                for (int k = 0; k < V; k++)
-                    sum[j][k] += map[tap * SMALL_TAPS + j] * v[k];
+            const int64_t row = below ? down.second : down.first;
+            const int64_t column = right ? across.second : across.first;
+            add_taps<V>(sum, src, c, map, image, row * c.stride_h - c.pad_top,
+                        column * c.stride_w - c.pad_left, channel, share);
         }
         for (int j = 0; j < SMALL_TAPS; j++)
             vd_store<V>(dst, (i / packs * SMALL_TAPS + j) * c.in + channel, sum[j]);

@@ -127,6 +127,7 @@ typedef struct vd_cuda_conv {
     int64_t n, in, out, src_h, src_w, dst_h, dst_w;
     int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
     int64_t pad_top, pad_left;
+    int64_t raw_h, raw_w; /* 0: dst_h, dst_w */
 } vd_cuda_conv;
 
 /* Rows first.. of the matrix of taps: dst[count, kernel_h * kernel_w * in]. */

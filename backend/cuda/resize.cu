@@ -3,26 +3,6 @@
 
 #include "backend/cuda/device.cuh"
 
-typedef struct sample {
-    int64_t first, second;
-    float weight;
-} sample;
-
-/* The two source positions of a position in the result, as backend/cpu/resize.c has them. */
-__device__ inline sample sample_at(int64_t at, int64_t in, int64_t out) {
-    const float scale = (float)in / (float)out;
-    float source = (float)((double)scale * (double)((float)at + 0.5F) - 0.5);
-    if (source < 0)
-        source = 0;
-    sample s;
-    s.first = (int64_t)source;
-    if (s.first > in - 1)
-        s.first = in - 1;
-    s.second = s.first + 1 < in ? s.first + 1 : s.first;
-    s.weight = source - (float)s.first;
-    return s;
-}
-
 template <int V, typename T> __global__ void nearest(vd_cuda_resize job) {
     const int64_t packs = job.channels / V;
     const int64_t count = job.images * job.dst_h * job.dst_w * packs;
@@ -39,8 +19,8 @@ template <int V, typename T> __global__ void bilinear(vd_cuda_resize job) {
     const int64_t packs = job.channels / V;
     const int64_t count = job.images * job.dst_h * job.dst_w * packs;
     for (int64_t i = vd_first(); i < count; i += vd_stride()) {
-        const sample x = sample_at(i / packs % job.dst_w, job.w, job.dst_w);
-        const sample y = sample_at(i / packs / job.dst_w % job.dst_h, job.h, job.dst_h);
+        const vd_sample x = vd_sample_at(i / packs % job.dst_w, job.w, job.dst_w);
+        const vd_sample y = vd_sample_at(i / packs / job.dst_w % job.dst_h, job.h, job.dst_h);
         const T *image =
             (const T *)job.src + i / packs / job.dst_w / job.dst_h * job.h * job.w * job.channels;
         const int64_t c = i % packs * V;
