@@ -2,6 +2,8 @@
 #ifndef VD_BACKEND_IMPL_H
 #define VD_BACKEND_IMPL_H
 
+#include <string.h>
+
 #include "backend/backend.h"
 #include "backend/ops.h"
 #include "core/arena.h"
@@ -102,5 +104,14 @@ vd_status vd_exec_scratch(vd_exec *x, size_t bytes, void **out);
 void vd_exec_scratch_free(vd_exec *x, void *ptr);
 
 extern const vd_backend_table vd_cpu_backend, vd_cuda_backend;
+
+/* A row of a kernel, values of `size` bytes: [in, taps] -> [taps, in]. */
+static inline void vd_turn_taps(unsigned char *dst, const unsigned char *src, int64_t in,
+                                int64_t taps, size_t size) {
+    for (int64_t tap = 0; tap < taps; tap++)
+        for (int64_t c = 0; c < in; c++)
+            memcpy(dst + (size_t)(tap * in + c) * size, src + (size_t)(c * taps + tap) * size,
+                   size);
+}
 
 #endif

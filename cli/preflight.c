@@ -5,18 +5,13 @@
 
 #include "encode/sink.h"
 
-static bool stop(void *user) {
-    (void)user;
-    return cli_interrupted(NULL);
-}
-
 static void warn(void *user, const char *message) {
     (void)user;
     fprintf(stderr, "vidilate: warning: %s\n", message);
 }
 
 vd_status cli_preflight_try(vd_model *model, const cli_render_work *work, vd_preflight *out) {
-    const vd_render_events events = {.should_stop = stop, .warning = warn};
+    const vd_render_events events = {.should_stop = cli_interrupted, .warning = warn};
     if (work->method.warning)
         warn(NULL, work->method.warning);
     return vd_preflight_run(model, &work->request, &work->output, &events, out);

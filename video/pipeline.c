@@ -2,7 +2,6 @@
 #include "video/pipeline.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "video/stage.h"
 #include "video/state.h"
@@ -15,15 +14,9 @@ static vd_status make_latents(vd_render_job *j) {
         VD_TRY(vd_state_read(j, &j->resume));
         there = j->resume && j->resume->next == j->resume->calls ? j->resume->latents : NULL;
     }
-    if (!there) {
-        if (j->ev->frame || j->consume)
-            VD_TRY(vd_stage_plan_decode(j));
-        VD_TRY(vd_stage_text(j));
-        VD_TRY(vd_stage_denoise(j));
-    } else {
-        VD_TRY(vd_stage_floats(j->count, &j->latents));
-        memcpy(j->latents, there, j->count * sizeof *there);
-    }
+    if (!there && (j->ev->frame || j->consume))
+        VD_TRY(vd_stage_plan_decode(j));
+    VD_TRY(vd_stage_latents(j, there));
 done:
     return st;
 }

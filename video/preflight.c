@@ -87,20 +87,6 @@ done:
     return st;
 }
 
-static vd_status make_latents(vd_render_job *j) {
-    vd_status st = VD_OK;
-    const float *there = j->r->final_latents;
-    if (!there) {
-        VD_TRY(vd_stage_text(j));
-        VD_TRY(vd_stage_denoise(j));
-    } else {
-        VD_TRY(vd_stage_floats(j->count, &j->latents));
-        memcpy(j->latents, there, j->count * sizeof *there);
-    }
-done:
-    return st;
-}
-
 vd_status vd_preflight_run(vd_model *model, const vd_render_request *request,
                            const vd_output *output, const vd_render_events *events,
                            vd_preflight *out) {
@@ -127,7 +113,7 @@ vd_status vd_preflight_run(vd_model *model, const vd_render_request *request,
         VD_TRY(load_all(model));
     if (!request->final_latents)
         VD_TRY(vd_stage_plan_decode(&j));
-    VD_TRY(make_latents(&j));
+    VD_TRY(vd_stage_latents(&j, request->final_latents));
     VD_TRY(vd_stage_decode(&j));
     out->decode_s = out->frame_s * (double)request->frames;
     out->load_s = vd_now_s() - start_s - out->probe_s;

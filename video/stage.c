@@ -1,6 +1,7 @@
 #include "video/stage.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/memory.h"
 #include "video/state.h"
@@ -39,4 +40,17 @@ vd_status vd_stage_floats(size_t count, float **out) {
         return st;
     *out = malloc(count * sizeof **out);
     return *out ? VD_OK : vd_fail(VD_ERR_MEMORY, "no memory for %zu values", count);
+}
+
+vd_status vd_stage_latents(vd_render_job *j, const float *there) {
+    vd_status st = VD_OK;
+    if (!there) {
+        VD_TRY(vd_stage_text(j));
+        VD_TRY(vd_stage_denoise(j));
+    } else {
+        VD_TRY(vd_stage_floats(j->count, &j->latents));
+        memcpy(j->latents, there, j->count * sizeof *there);
+    }
+done:
+    return st;
 }

@@ -35,6 +35,9 @@ vd_status vd_stage_text(vd_render_job *j);
 vd_status vd_stage_denoise(vd_render_job *j);
 vd_status vd_stage_decode(vd_render_job *j);
 
+/* The job's latents: a copy of those that are there, or by vd_stage_text and vd_stage_denoise. */
+vd_status vd_stage_latents(vd_render_job *j, const float *there);
+
 /* Only plans the decoding, so that a render which would end there is not begun. VD_ERR_MEMORY. */
 vd_status vd_stage_plan_decode(vd_render_job *j);
 

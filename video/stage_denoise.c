@@ -114,27 +114,39 @@ static vd_status forward(const vd_render_job *j, denoiser *d, const vd_step_meth
     return st;
 }
 
-/* One UNet call for all branches at once, then guidance. With noise damping, one more for the
- * negative prompt. */
+/* The network that the negative prompt's prediction is taken from besides; NULL: none. */
+static const vd_step_method *damped_of(const vd_render_job *j, const denoiser *d, int call) {
+    return d->plan && j->branches == 2 ? vd_method_plan_damped_at(d->plan, call) : NULL;
+}
+
+/* One UNet call for all branches at once; with noise damping, one more for the negative prompt.
+ * Results as in forward. */
+static vd_status run_networks(const vd_render_job *j, denoiser *d, int call, float *prediction,
+                              float *damped_prediction) {
+    const double t = vd_scheduler_timestep(d->scheduler, call);
+    const vd_step_method *method = d->plan ? vd_method_plan_at(d->plan, call) : NULL;
+    const vd_step_method *damped = damped_of(j, d, call);
+    vd_status st = forward(j, d, method, j->branches, t, prediction);
+    if (st == VD_OK && damped)
+        st = forward(j, d, damped, 1, t, damped_prediction);
+    return st;
+}
+
+/* The networks, then guidance. */
 static vd_status predict(const vd_render_job *j, denoiser *d, int call) {
     vd_status st = VD_OK;
     vd_backend *be = j->m->be;
     float scale = (float)vd_scheduler_input_scale(d->scheduler, call);
-    double t = vd_scheduler_timestep(d->scheduler, call);
-    const vd_step_method *method = d->plan ? vd_method_plan_at(d->plan, call) : NULL;
-    const vd_step_method *damped = d->plan ? vd_method_plan_damped_at(d->plan, call) : NULL;
     size_t bytes = j->count * sizeof(float);
     for (size_t i = 0; i < j->count; i++)
         d->input[i] = j->latents[i] * scale;
     for (int b = 0; b < j->branches; b++)
         VD_TRY(vd_backend_upload(be, (char *)d->sample.data + (size_t)b * bytes, d->input, bytes));
-    VD_TRY(forward(j, d, method, j->branches, t, d->prediction));
+    VD_TRY(run_networks(j, d, call, d->prediction, d->damped));
     if (j->branches == 2) {
         const float *uncond = d->prediction, *text = d->prediction + j->count;
-        if (damped)
-            VD_TRY(forward(j, d, damped, 1, t, d->damped));
-        vd_guidance_mix(d->mixed, damped ? d->damped : uncond, uncond, text, j->r->guidance,
-                        j->count);
+        vd_guidance_mix(d->mixed, damped_of(j, d, call) ? d->damped : uncond, uncond, text,
+                        j->r->guidance, j->count);
         if (j->r->guidance_rescale > 0)
             VD_TRY(vd_guidance_rescale(d->mixed, text, j->r->guidance_rescale, 1, j->count));
     }
@@ -166,18 +178,11 @@ typedef struct past_call {
 
 static vd_status call_again(void *user) {
     const past_call *p = user;
-    const vd_render_job *j = p->j;
-    denoiser *d = p->d;
     vd_status st = VD_OK;
-    const double t = vd_scheduler_timestep(d->scheduler, p->call);
-    const vd_step_method *damped = d->plan ? vd_method_plan_damped_at(d->plan, p->call) : NULL;
-    if (is_guided_by_small(j, d, p->call))
+    if (is_guided_by_small(p->j, p->d, p->call))
         return st;
-    VD_TRY(vd_unet_set_context(j->m->unet, d->x, &d->states));
-    VD_TRY(
-        forward(j, d, d->plan ? vd_method_plan_at(d->plan, p->call) : NULL, j->branches, t, NULL));
-    if (damped && j->branches == 2)
-        VD_TRY(forward(j, d, damped, 1, t, NULL));
+    VD_TRY(vd_unet_set_context(p->j->m->unet, p->d->x, &p->d->states));
+    VD_TRY(run_networks(p->j, p->d, p->call, NULL, NULL));
 done:
     return st;
 }
@@ -338,12 +343,11 @@ static vd_status probe(const vd_render_job *j, denoiser *d) {
     if (!same_call(d, first, last))
         VD_TRY(time_call(j, d, last, &last_s));
     for (int i = first; i < calls; i++) {
-        const bool damped = d->plan && vd_method_plan_damped_at(d->plan, i) && j->branches == 2;
         const double dearer_s = first_s > last_s ? first_s : last_s;
         p->denoise_s += same_call(d, i, last)    ? last_s
                         : same_call(d, i, first) ? first_s
                                                  : dearer_s;
-        p->forwards += j->branches + damped;
+        p->forwards += j->branches + (damped_of(j, d, i) != NULL);
     }
     p->calls += calls - first;
 done:

@@ -48,7 +48,7 @@ vd_status vd_cpu_taps_init(vd_cpu_taps *taps, vd_exec *x, const vd_tensor *dst,
         return vd_fail(VD_ERR_BACKEND, VD_KERNEL_MAP_MESSAGE);
     const int64_t width = dst->dim[2], raw_w = desc->raw_w > 0 ? desc->raw_w : width;
     void *sample;
-    vd_status st = vd_exec_scratch(x, (size_t)width * sizeof(vd_cpu_sample), &sample);
+    vd_status st = vd_exec_scratch(x, (size_t)width * sizeof(vd_sample), &sample);
     if (st != VD_OK)
         return st;
     *taps = (vd_cpu_taps){.kernels = vd_cpu(x)->kernels,
@@ -60,7 +60,7 @@ vd_status vd_cpu_taps_init(vd_cpu_taps *taps, vd_exec *x, const vd_tensor *dst,
                           .sample = sample};
     fill_coefficients(&taps->mix, desc->map);
     for (int64_t i = 0; i < width && !x->dry; i++)
-        taps->sample[i] = vd_cpu_sample_at(i, raw_w, width);
+        taps->sample[i] = vd_sample_at(i, raw_w, width);
     return VD_OK;
 }
 
@@ -86,7 +86,7 @@ void vd_cpu_taps_sum(const vd_cpu_taps *taps, const vd_cpu_taps_run *run, void *
     for (int64_t p = run->position, next; p < end; p = next) {
         const int64_t line = p / taps->dst_w, column = p % taps->dst_w;
         const int64_t image = line / taps->dst_h;
-        const vd_cpu_sample y = vd_cpu_sample_at(line % taps->dst_h, taps->raw_h, taps->dst_h);
+        const vd_sample y = vd_sample_at(line % taps->dst_h, taps->raw_h, taps->dst_h);
         next = (line + 1) * taps->dst_w < end ? (line + 1) * taps->dst_w : end;
         vd_cpu_mix_run r = {.weight = y.weight,
                             .src_dtype = taps->src->dtype,

@@ -11,7 +11,7 @@ typedef struct vd_cpu_taps {
     const vd_tensor *src;
     const vd_conv2d_desc *desc;
     int64_t raw_h, dst_h, dst_w;
-    vd_cpu_sample *sample; /* [dst_w] */
+    vd_sample *sample; /* [dst_w] */
     vd_cpu_tap_mix mix;
 } vd_cpu_taps;
 

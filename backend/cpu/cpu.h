@@ -44,9 +44,6 @@ vd_status vd_cpu_combine(vd_exec *x, vd_tensor *dst, int terms, const double *co
 vd_status vd_cpu_scale_channels(vd_exec *x, vd_tensor *t, int64_t channels, double factor);
 vd_status vd_cpu_scale_low_frequencies(vd_exec *x, vd_tensor *t, double factor);
 
-/* Where position `at` of an axis that is resized bilinearly from `in` to `out` lies. */
-vd_cpu_sample vd_cpu_sample_at(int64_t at, int64_t in, int64_t out);
-
 /* Memory aligned for any vector, on huge pages where it is large; NULL if there is none. free(). */
 void *vd_cpu_large_alloc(size_t bytes);
 

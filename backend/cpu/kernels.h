@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "backend/ops.h"
+#include "backend/sample.h"
 
 /* What rows of products and scores are padded to. */
 enum { VD_CPU_PAD = 16 };
@@ -47,12 +48,6 @@ typedef struct vd_cpu_tap_mix {
     float coefficient[(VD_CPU_MIX_MAX_TAPS / 2 + 1) * (VD_CPU_MIX_MAX_TAPS / 2 + 1)][9];
 } vd_cpu_tap_mix;
 
-/* The two positions between which a resized one lies along an axis, and the second one's weight. */
-typedef struct vd_cpu_sample {
-    int64_t first, second;
-    float weight;
-} vd_cpu_sample;
-
 /* What the sums of a run of positions are made of. Tap k of raw column j lies in column j * stride
  * - pad + k * dilation. Sum j of position i goes to dst + i * position + (j % 3) * across + (j / 3)
  * * down; all distances in elements. */
@@ -65,7 +60,7 @@ typedef struct vd_cpu_mix_run {
     int64_t width; /* columns of src */
     size_t ahead; /* bytes from a value to the one that will be read of its pixel some time later */
     int stride, pad, dilation;
-    const vd_cpu_sample *sample; /* [count] raw columns, ascending */
+    const vd_sample *sample; /* [count] raw columns, ascending */
     int64_t count;
     void *dst;
     size_t position, across, down;

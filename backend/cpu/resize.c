@@ -45,32 +45,17 @@ vd_status vd_cpu_resize_nearest(vd_exec *x, vd_tensor *dst, const vd_tensor *src
     return VD_OK;
 }
 
-/* In float32 with one rounding of scale * (at + 1/2) - 1/2, as PyTorch's builds for x86 have it.
- * The product of two float32 is exact in double. */
-vd_cpu_sample vd_cpu_sample_at(int64_t at, int64_t in, int64_t out) {
-    const float scale = (float)in / (float)out;
-    float source = (float)((double)scale * (double)((float)at + 0.5F) - 0.5);
-    if (source < 0)
-        source = 0;
-    vd_cpu_sample s = {.first = (int64_t)source};
-    if (s.first > in - 1)
-        s.first = in - 1;
-    s.second = s.first + 1 < in ? s.first + 1 : s.first;
-    s.weight = source - (float)s.first;
-    return s;
-}
-
 static int bilinear_row(void *user, int64_t task, int thread) {
     const resize_job *job = user;
     (void)thread;
-    const vd_cpu_sample y = vd_cpu_sample_at(task % job->oh, job->h, job->oh);
+    const vd_sample y = vd_sample_at(task % job->oh, job->h, job->oh);
     const unsigned char *image =
         job->src + (size_t)(task / job->oh * job->h * job->w) * job->pixel_bytes;
     const unsigned char *above = image + (size_t)(y.first * job->w) * job->pixel_bytes;
     const unsigned char *below = image + (size_t)(y.second * job->w) * job->pixel_bytes;
     unsigned char *dst = job->dst + (size_t)(task * job->ow) * job->pixel_bytes;
     for (int64_t i = 0; i < job->ow; i++) {
-        const vd_cpu_sample x = vd_cpu_sample_at(i, job->w, job->ow);
+        const vd_sample x = vd_sample_at(i, job->w, job->ow);
         const size_t left = (size_t)x.first * job->pixel_bytes;
         const size_t right = (size_t)x.second * job->pixel_bytes;
         const void *const corner[4] = {above + left, above + right, below + left, below + right};

@@ -51,14 +51,6 @@ typedef struct fill_job {
     unsigned char *row; /* one row for each thread */
 } fill_job;
 
-static void transpose_row(unsigned char *dst, const unsigned char *src, int64_t in, int64_t taps,
-                          size_t size) {
-    for (int64_t tap = 0; tap < taps; tap++)
-        for (int64_t c = 0; c < in; c++)
-            memcpy(dst + (size_t)(tap * in + c) * size, src + (size_t)(c * taps + tap) * size,
-                   size);
-}
-
 /* Row `row` of all parts, in the weight's dtype. `flat`: room for a row, used if taps are turned.
  */
 static void fill_row(const vd_cpu_weight *w, int64_t row, bool taps_outer, unsigned char *flat,
@@ -73,7 +65,7 @@ static void fill_row(const vd_cpu_weight *w, int64_t row, bool taps_outer, unsig
     const bool turn = taps_outer && taps > 1;
     vd_convert_values(turn ? flat : dst, w->head.dtype, src, part->tensor.dtype, (size_t)w->k);
     if (turn)
-        transpose_row(dst, flat, w->head.in, taps, vd_dtype_bytes(w->head.dtype));
+        vd_turn_taps(dst, flat, w->head.in, taps, vd_dtype_bytes(w->head.dtype));
 }
 
 static int fill_task(void *user, int64_t task, int thread) {

@@ -3,6 +3,16 @@
 
 #include "backend/cuda/device.cuh"
 
+/* V channels of a pixel of src; zeros in the padding. */
+template <int V, typename S>
+__device__ inline void load_padded(float *v, const S *src, const vd_cuda_conv &c, int64_t image,
+                                   int64_t y, int64_t x, int64_t channel) {
+    for (int k = 0; k < V; k++)
+        v[k] = 0;
+    if (y >= 0 && y < c.src_h && x >= 0 && x < c.src_w)
+        vd_load<V>(v, src, ((image * c.src_h + y) * c.src_w + x) * c.in + channel);
+}
+
 /* ---- taps ----------------------------------------------------------------------------------- */
 
 template <int V, typename D, typename S>
@@ -16,10 +26,7 @@ __global__ void taps(D *dst, const S *src, vd_cuda_conv c, int64_t first, int64_
         const int64_t x =
             position % c.dst_w * c.stride_w - c.pad_left + tap % c.kernel_w * c.dilation_w;
         float v[V];
-        for (int k = 0; k < V; k++)
-            v[k] = 0;
-        if (y >= 0 && y < c.src_h && x >= 0 && x < c.src_w)
-            vd_load<V>(v, src, ((image * c.src_h + y) * c.src_w + x) * c.in + i % packs * V);
+        load_padded<V>(v, src, c, image, y, x, i % packs * V);
         vd_store<V>(dst, i * V, v);
     }
 }
@@ -132,10 +139,7 @@ template <int V, typename T> __global__ void split(T *dst, const T *src, vd_cuda
         const int64_t y = row * c.dilation_h + phase / c.dilation_w % c.dilation_h - c.pad_top;
         const int64_t image = phase / c.dilation_w / c.dilation_h;
         float v[V];
-        for (int k = 0; k < V; k++)
-            v[k] = 0;
-        if (y >= 0 && y < c.src_h && x >= 0 && x < c.src_w)
-            vd_load<V>(v, src, ((image * c.src_h + y) * c.src_w + x) * c.in + i % packs * V);
+        load_padded<V>(v, src, c, image, y, x, i % packs * V);
         vd_store<V>(dst, i * V, v);
     }
 }

@@ -13,6 +13,7 @@
 #include <math.h>
 
 #include "backend/cuda/kernels.h"
+#include "backend/sample.h"
 
 #ifndef VD_LAUNCH
 #define VD_LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)
@@ -126,25 +127,5 @@ template <typename F> cudaError_t vd_for_types(vd_dtype a, vd_dtype b, F f) {
 
 /* The type that a null pointer of vd_for_types stands for. */
 #define VD_TYPE(pointer) typename std::remove_pointer<decltype(pointer)>::type
-
-typedef struct vd_sample {
-    int64_t first, second;
-    float weight;
-} vd_sample;
-
-/* The two source positions of a position in the result, as backend/cpu/resize.c has them. */
-__device__ inline vd_sample vd_sample_at(int64_t at, int64_t in, int64_t out) {
-    const float scale = (float)in / (float)out;
-    float source = (float)((double)scale * (double)((float)at + 0.5F) - 0.5);
-    if (source < 0)
-        source = 0;
-    vd_sample s;
-    s.first = (int64_t)source;
-    if (s.first > in - 1)
-        s.first = in - 1;
-    s.second = s.first + 1 < in ? s.first + 1 : s.first;
-    s.weight = source - (float)s.first;
-    return s;
-}
 
 #endif

@@ -92,15 +92,6 @@ static vd_status create(vd_backend *be, size_t bytes, vd_cuda_weight **out) {
     return VD_OK;
 }
 
-/* [in, taps] -> [taps, in] */
-static void turn_row(unsigned char *dst, const unsigned char *src, int64_t in, int64_t taps,
-                     size_t size) {
-    for (int64_t tap = 0; tap < taps; tap++)
-        for (int64_t c = 0; c < in; c++)
-            memcpy(dst + (size_t)(tap * in + c) * size, src + (size_t)(c * taps + tap) * size,
-                   size);
-}
-
 static vd_status send_part(sender *s, const vd_weight_part *part, int64_t taps, vd_dtype dtype) {
     const vd_tensor *t = &part->tensor;
     const size_t size = vd_dtype_bytes(dtype), row = (size_t)(part->columns * taps);
@@ -114,7 +105,7 @@ static vd_status send_part(sender *s, const vd_weight_part *part, int64_t taps, 
                           (const unsigned char *)t->data + (size_t)at * vd_dtype_bytes(t->dtype),
                           t->dtype, row);
         if (taps > 1)
-            turn_row(flat + row * size, flat, part->columns, taps, size);
+            vd_turn_taps(flat + row * size, flat, part->columns, taps, size);
         VD_TRY(send(s, flat + (taps > 1 ? row * size : 0), row * size));
     }
 done:
