@@ -11,7 +11,17 @@ run() {
     cmake --preset "$1" -G Ninja -DVD_TESTS=ON -DVD_WERROR=ON "-DVD_CUDA_ARCHITECTURES=75-real;90" >/dev/null
     cmake --build --preset "$1"
     echo "== $1: tests"
-    ctest --test-dir "$2" --output-on-failure -j "$(nproc)"
+    ctest --test-dir "$2" --output-on-failure -j "$(nproc)" | tee "$2/tests.txt"
+    tell_skipped "$2" >>"$skipped"
+}
+
+# How many of the tests that want a CUDA device did not run, and the reason that they gave.
+tell_skipped() {
+    local all skipped reason
+    reason=$(sed -n 's/^skipped: //p' "$1/Testing/Temporary/LastTest.log" | grep -i -m 1 cuda) || true
+    skipped=$(grep -c '\.cuda \.*\*\*\*Skipped' "$1/tests.txt") || true
+    all=$(ctest --test-dir "$1" -N -L '^cuda$' | sed -n 's/^Total Tests: //p') # a new LastTest.log
+    echo "CUDA ($1): $skipped of $all tests skipped${reason:+: $reason}"
 }
 
 case "${1:-all}" in
@@ -21,6 +31,8 @@ all | release | sanitize) ;;
     exit 2
     ;;
 esac
+skipped=$(mktemp)
+trap 'rm -f "$skipped"' EXIT
 echo "== packages"
 tools/install_packages.sh build test
 if [ "${1:-all}" != sanitize ]; then
@@ -31,3 +43,4 @@ if [ "${1:-all}" != release ]; then
     export LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
     run sanitize build-sanitize
 fi
+cat "$skipped"

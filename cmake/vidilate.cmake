@@ -32,7 +32,8 @@ endfunction()
 # host that emulates one. "emulated" is left out for tests that take too long there.
 function(vd_test_cuda area name)
   set(test ${area}.${name})
-  add_test(NAME ${test}.cuda COMMAND test_${area}_${name})
+  get_target_property(arguments test_${area}_${name} VD_ARGUMENTS)
+  add_test(NAME ${test}.cuda COMMAND test_${area}_${name} ${arguments})
   set_tests_properties(${test}.cuda PROPERTIES SKIP_RETURN_CODE 77 LABELS cuda ENVIRONMENT
                        "VD_TEST_BACKEND=cuda;VIDILATE_MODULE_DIR=${CMAKE_BINARY_DIR}")
   # Under sanitizers the operations alone: networks add nothing but time.
@@ -41,7 +42,7 @@ function(vd_test_cuda area name)
   endif()
   add_dependencies(test_${area}_${name} vidilate_cuda_emulated)
   set(cache ${CMAKE_BINARY_DIR}/emulated/${test})
-  add_test(NAME ${test}.emulated COMMAND test_${area}_${name})
+  add_test(NAME ${test}.emulated COMMAND test_${area}_${name} ${arguments})
   set_tests_properties(${test}.emulated PROPERTIES LABELS emulated ENVIRONMENT
     "VD_TEST_BACKEND=cuda;VIDILATE_MODULE_DIR=${CMAKE_BINARY_DIR}/emulated;XDG_CACHE_HOME=${cache};VD_TEST_EMULATED=1")
   if(VD_SANITIZE) # the other order of threads
@@ -57,6 +58,7 @@ function(vd_test area name)
   target_link_libraries(${target} PRIVATE ${ARG_LINK} m)
   target_compile_definitions(${target} PRIVATE VD_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
                              VD_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  set_target_properties(${target} PROPERTIES VD_ARGUMENTS "${ARG_ARGS}")
   add_test(NAME ${area}.${name} COMMAND ${target} ${ARG_ARGS}
            WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
 endfunction()
