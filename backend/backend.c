@@ -160,6 +160,10 @@ vd_status vd_backend_download(vd_backend *be, void *dst_host, const void *src_de
     return be->table->download(be, dst_host, src_device, bytes);
 }
 
+vd_status vd_backend_copy(vd_backend *be, void *dst, const void *src, size_t bytes) {
+    return be->table->copy(be, dst, src, bytes);
+}
+
 vd_status vd_backend_synchronize(vd_backend *be) {
     return be->table->synchronize == NULL ? VD_OK : be->table->synchronize(be);
 }

@@ -49,8 +49,12 @@ const char *vd_dtype_option(vd_dtype dtype); /* "bf16" */
 /* Device memory outside the arena (latents, text states). Zeroed. VD_ERR_MEMORY. */
 vd_status vd_backend_alloc(vd_backend *be, size_t bytes, void **out);
 void vd_backend_free(vd_backend *be, void *ptr);
+/* Goes in order with the ops; src_host is free again when it returns. */
 vd_status vd_backend_upload(vd_backend *be, void *dst_device, const void *src_host, size_t bytes);
 vd_status vd_backend_download(vd_backend *be, void *dst_host, const void *src_device, size_t bytes);
+
+/* Device to device; goes in order with the ops and waits for nothing. */
+vd_status vd_backend_copy(vd_backend *be, void *dst, const void *src, size_t bytes);
 
 /* Waits for what ops have begun; a download does so too. VD_ERR_BACKEND: one of them failed. */
 vd_status vd_backend_synchronize(vd_backend *be);

@@ -35,9 +35,12 @@ typedef struct vd_op_table {
                          const vd_tensor *const *src);
     vd_status (*scale_channels)(vd_exec *x, vd_tensor *t, int64_t channels, double factor);
     vd_status (*scale_low_frequencies)(vd_exec *x, vd_tensor *t, double factor);
+    vd_status (*sampler_run)(vd_exec *x, float *const *buffer, int count, int64_t elements,
+                             const vd_sampler_program *program, int32_t *bad);
+    vd_status (*match_deviation)(vd_exec *x, vd_tensor *dst, const vd_tensor *like, double phi);
 } vd_op_table;
 
-enum { VD_OP_COUNT = 15 };
+enum { VD_OP_COUNT = 17 };
 _Static_assert(sizeof(vd_op_table) == VD_OP_COUNT * sizeof(void (*)(void)),
                "an op was added: give it an entry in every backend and a case file in tests");
 
@@ -50,6 +53,7 @@ typedef struct vd_backend_table {
     void (*free)(vd_backend *be, void *ptr);
     vd_status (*upload)(vd_backend *be, void *dst, const void *src, size_t bytes);
     vd_status (*download)(vd_backend *be, void *dst, const void *src, size_t bytes);
+    vd_status (*copy)(vd_backend *be, void *dst, const void *src, size_t bytes);
     /* Waits until what ops have begun is done; NULL where they end when they return. */
     vd_status (*synchronize)(vd_backend *be);
     bool (*has_dtype)(const vd_backend *be, vd_dtype dtype);

@@ -488,3 +488,48 @@ vd_status vd_scale_low_frequencies(vd_exec *x, vd_tensor *t, double factor) {
     return op_end(x, start, work, "scale_low_frequencies %lldx%lldx%lldx%lld", (long long)t->dim[0],
                   (long long)t->dim[1], (long long)t->dim[2], (long long)t->dim[3]);
 }
+
+vd_status vd_sampler_run(vd_exec *x, const vd_tensor *const *buffer, int count,
+                         const vd_sampler_program *program, int32_t *bad) {
+    float *data[VD_SAMPLER_BUFFERS];
+    if (count < 1 || count > VD_SAMPLER_BUFFERS)
+        return vd_fail(VD_ERR_BACKEND, "sampler: %d buffers, 1 to %d are possible", count,
+                       VD_SAMPLER_BUFFERS);
+    for (int i = 0; i < count; i++) {
+        if (buffer[i]->data == NULL || buffer[i]->dtype != VD_F32 ||
+            vd_tensor_elements(buffer[i]) < 1 || !vd_tensor_same_shape(buffer[i], buffer[0]))
+            return bad_shapes("sampler", buffer[0], buffer[i], "wants F32 tensors of one shape");
+        data[i] = buffer[i]->data;
+    }
+    double start = 0.0;
+    vd_status st = op_begin(x, &start);
+    if (st != VD_OK)
+        return st;
+    const int64_t elements = vd_tensor_elements(buffer[0]);
+    st = x->be->table->ops->sampler_run(x, data, count, elements, program, bad);
+    if (st != VD_OK || !profiling(x))
+        return st;
+    return op_end(x, start, (op_work){.bytes = (count + 1) * bytes_of(buffer[0])},
+                  "sampler %d %lld", count, (long long)elements);
+}
+
+vd_status vd_match_deviation(vd_exec *x, vd_tensor *dst, const vd_tensor *like, double phi) {
+    const int64_t elements = vd_tensor_elements(dst);
+    if (dst->data == NULL || like->data == NULL || dst->dtype != VD_F32 || like->dtype != VD_F32 ||
+        !vd_tensor_same_shape(dst, like))
+        return bad_shapes("match_deviation", dst, like, "wants F32 tensors of one shape");
+    if (!(phi >= 0 && phi <= 1))
+        return vd_fail(VD_ERR_USAGE, "guidance rescale %g: must be 0 to 1", phi);
+    if (elements < 2)
+        return vd_fail(VD_ERR_USAGE, "guidance rescale needs 2 values or more, not %lld",
+                       (long long)elements);
+    double start = 0.0;
+    vd_status st = op_begin(x, &start);
+    if (st != VD_OK)
+        return st;
+    st = x->be->table->ops->match_deviation(x, dst, like, phi);
+    if (st != VD_OK || !profiling(x))
+        return st;
+    op_work work = {.flop = 8.0 * (double)elements, .bytes = 6 * bytes_of(dst)};
+    return op_end(x, start, work, "match_deviation %lld", (long long)elements);
+}

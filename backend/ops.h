@@ -12,6 +12,7 @@
 #define VD_BACKEND_OPS_H
 
 #include "backend/backend.h"
+#include "backend/sampler.h"
 
 typedef enum vd_activation {
     VD_ACT_NONE,
@@ -141,5 +142,17 @@ vd_status vd_scale_channels(vd_exec *x, vd_tensor *t, int64_t channels, double f
  * frequencies 0 and -1 along both axes (an axis of 1 has only 0), else 1. Computed in float32 or
  * better. */
 vd_status vd_scale_low_frequencies(vd_exec *x, vd_tensor *t, double factor);
+
+/* Runs a program on buffer[0 .. count - 1] (1 to VD_SAMPLER_BUFFERS), F32 tensors of one shape.
+ * `program` and `bad` are device memory, read and written when the op runs; the program names only
+ * buffers that are there. *bad becomes 1 if the first two buffers (or the one) then hold a NaN or
+ * an infinity, and is left alone otherwise; NULL: nobody asks. */
+vd_status vd_sampler_run(vd_exec *x, const vd_tensor *const *buffer, int count,
+                         const vd_sampler_program *program, int32_t *bad);
+
+/* dst = (phi * s(like) / s(dst) + 1 - phi) * dst, in place, where s is the standard deviation (n -
+ * 1, in float64) over all values: F32 tensors of one shape. A dst of equal values is left as it is.
+ * VD_ERR_USAGE: phi outside [0, 1], fewer than 2 values. */
+vd_status vd_match_deviation(vd_exec *x, vd_tensor *dst, const vd_tensor *like, double phi);
 
 #endif

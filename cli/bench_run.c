@@ -13,7 +13,6 @@
 #include "core/rng.h"
 #include "core/text.h"
 #include "unet3d/method_plan.h"
-#include "video/guidance.h"
 #include "video/model.h"
 
 enum { TEXT_TOKENS = 77, BRANCHES = 2, MAX_SIDE_PX = 16384, MAX_FRAMES = 1024, MAX_STEPS = 1000 };
@@ -25,10 +24,9 @@ typedef struct bench {
     vd_dtype dtype;
     vd_unet *unet;
     vd_method_plan *plan; /* NULL: the plain network */
-    void *memory[3];
-    vd_tensor sample, output, states; /* device, of both branches */
-    float *latents, *prediction;      /* host: one branch, both */
-    size_t count;                     /* latent values of one branch */
+    void *memory[5];
+    vd_tensor sample, output, states, waves; /* device, of both branches */
+    const vd_sampler_program *guide;         /* device */
 } bench;
 
 /* ---- sizes ---------------------------------------------------------------------------------- */
@@ -86,6 +84,7 @@ static vd_status choose_sizes(bench *b, const vd_unet_config *c, bench_result *r
     b->output = b->sample;
     b->output.dim[1] = c->out_channels;
     b->states = VD_VIEW(NULL, VD_F32, BRANCHES, TEXT_TOKENS, c->cross_attention_dim);
+    b->waves = VD_VIEW(NULL, VD_F32, BRANCHES, c->channels[0]);
 done:
     return st;
 }
@@ -123,24 +122,25 @@ static vd_tensor first_items(const vd_tensor *t, int64_t items) {
 static vd_status pass(bench *b, int64_t branches) {
     vd_status st = VD_OK;
     const double timestep[BRANCHES] = {500, 500};
-    const vd_unet_hooks hooks = {.method = b->plan ? vd_method_plan_at(b->plan, 0) : NULL};
+    const vd_unet_hooks hooks = {.method = b->plan ? vd_method_plan_at(b->plan, 0) : NULL,
+                                 .waves = &b->waves};
     const vd_tensor sample = first_items(&b->sample, branches);
     vd_tensor output = first_items(&b->output, branches);
-    const size_t bytes = b->count * sizeof(float);
-    const bool dry = vd_exec_dry(b->x);
-    for (int64_t i = 0; i < branches && !dry; i++)
-        VD_TRY(
-            vd_backend_upload(b->be, (char *)sample.data + (size_t)i * bytes, b->latents, bytes));
+    const vd_tensor negative = first_items(&output, 1);
+    vd_tensor text = negative;
+    text.data = (char *)text.data + vd_tensor_bytes(&text);
+    const vd_tensor *predictions[] = {&negative, &text};
     VD_TRY(vd_unet_forward(b->unet, b->x, &output, &sample, timestep, &hooks));
-    if (!dry)
-        VD_TRY(vd_backend_download(b->be, b->prediction, output.data, vd_tensor_bytes(&output)));
-    if (!dry && branches == BRANCHES) {
-        const size_t values = (size_t)vd_tensor_elements(&output) / BRANCHES;
-        vd_guidance_mix(b->prediction, b->prediction, b->prediction, b->prediction + values, 7.5,
-                        values);
-    }
+    if (branches == BRANCHES)
+        VD_TRY(vd_sampler_run(b->x, predictions, BRANCHES, b->guide, NULL));
 done:
     return st;
+}
+
+/* The pass, and what the device has to do for it. */
+static vd_status whole_pass(bench *b, int64_t branches) {
+    const vd_status st = pass(b, branches);
+    return st == VD_OK ? vd_backend_synchronize(b->be) : st;
 }
 
 static int ascending(const void *a, const void *b) {
@@ -161,11 +161,11 @@ static vd_status time_passes(bench *b, int64_t branches, bench_times *out) {
     double *ms = malloc(steps * sizeof *ms);
     if (!ms)
         return vd_fail(VD_ERR_MEMORY, "no memory for the times");
-    VD_TRY(pass(b, branches));
+    VD_TRY(whole_pass(b, branches));
     VD_TRY(vd_exec_profile_start(b->x));
     for (size_t i = 0; i < steps; i++) {
         const double start = vd_now_s(), cpu_start = cpu_now_ms();
-        VD_TRY(pass(b, branches));
+        VD_TRY(whole_pass(b, branches));
         ms[i] = (vd_now_s() - start) * 1e3;
         const double cpu = cpu_now_ms() - cpu_start;
         out->cpu_ms = i == 0 || cpu < out->cpu_ms ? cpu : out->cpu_ms;
@@ -249,13 +249,23 @@ done:
     return st;
 }
 
-static vd_status host_memory(bench *b) {
-    b->count = (size_t)vd_tensor_elements(&b->sample) / BRANCHES;
-    b->latents = calloc(b->count, sizeof *b->latents);
-    b->prediction = malloc(vd_tensor_bytes(&b->output));
-    if (!b->latents || !b->prediction)
-        return vd_fail(VD_ERR_MEMORY, "no memory for the latents");
-    return vd_backend_download(b->be, b->latents, b->sample.data, b->count * sizeof *b->latents);
+static vd_status send(bench *b, const void *data, size_t bytes, void **out) {
+    const vd_status st = vd_backend_alloc(b->be, bytes, out);
+    return st == VD_OK ? vd_backend_upload(b->be, *out, data, bytes) : st;
+}
+
+static vd_status fill_all(bench *b) {
+    static const vd_sampler_program guide = {
+        .ops = 1, .op = {{.kind = VD_SAMPLER_GUIDE, .dst = 0, .src = {0, 0, 1}, .factor = {7.5}}}};
+    vd_status st;
+    VD_TRY(fill(b, &b->sample, &b->memory[0], 1));
+    VD_TRY(fill(b, &b->output, &b->memory[1], 2));
+    VD_TRY(fill(b, &b->states, &b->memory[2], 3));
+    VD_TRY(fill(b, &b->waves, &b->memory[3], 4));
+    VD_TRY(send(b, &guide, sizeof guide, &b->memory[4]));
+    b->guide = b->memory[4];
+done:
+    return st;
 }
 
 static void release(bench *b) {
@@ -265,8 +275,6 @@ static void release(bench *b) {
     for (size_t i = 0; b->be && i < sizeof b->memory / sizeof b->memory[0]; i++)
         vd_backend_free(b->be, b->memory[i]);
     vd_backend_close(b->be);
-    free(b->latents);
-    free(b->prediction);
 }
 
 vd_status bench_run(const bench_args *a, bench_result *r) {
@@ -293,10 +301,7 @@ vd_status bench_run(const bench_args *a, bench_result *r) {
     snprintf(r->dtype, sizeof r->dtype, "%s", vd_dtype_option(b.dtype));
     VD_TRY(vd_exec_create(b.be, b.dtype, &b.x));
     vd_exec_set_interrupt(b.x, cli_interrupted, NULL);
-    VD_TRY(fill(&b, &b.sample, &b.memory[0], 1));
-    VD_TRY(fill(&b, &b.output, &b.memory[1], 2));
-    VD_TRY(fill(&b, &b.states, &b.memory[2], 3));
-    VD_TRY(host_memory(&b));
+    VD_TRY(fill_all(&b));
     VD_TRY(load(&b, settings, folder, r));
     VD_TRY(measure(&b, r));
     VD_TRY(bench_matmul_peak(b.be, b.dtype, &r->matmul_peak_tflops));

@@ -3,45 +3,92 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/ops.h"
 #include "cli/cli.h"
 #include "cli/forward.h"
 #include "unet3d/settings.h"
-#include "video/guidance.h"
 #include "video/model.h"
 #include "video/scheduler.h"
 
-vd_status forward_guidance(forward_case *c) {
-    static const char *const names[] = {"cfg", "ndcfg", "cfg_rescaled", "ndcfg_rescaled"};
+typedef struct guidance_run {
+    vd_backend *be;
+    vd_exec *x;
+    vd_tensor uncond, text, base, mixed; /* device, of one shape; items along axis 0 */
+    void *program;                       /* device */
+} guidance_run;
+
+static vd_status input_to_device(forward_case *c, vd_backend *be, const char *name,
+                                 const vd_tensor *like, vd_tensor *out) {
+    float *values = NULL;
     vd_status st = VD_OK;
-    float *uncond = NULL, *text = NULL, *base = NULL, *values = NULL;
-    vd_tensor shape, text_shape, base_shape;
-    double scale = 0, rescale = 0;
-    VD_TRY(forward_input(c, "strong_uncond", &uncond, &shape));
-    VD_TRY(forward_input(c, "strong_text", &text, &text_shape));
-    VD_TRY(forward_input(c, "base_uncond", &base, &base_shape));
-    VD_TRY(vd_json_double(c->doc, c->settings, "guidance_scale", 0, 1e6, 7.5, &scale));
-    VD_TRY(vd_json_double(c->doc, c->settings, "guidance_rescale", 0, 1, 0, &rescale));
-    if (!vd_tensor_same_shape(&shape, &text_shape) || !vd_tensor_same_shape(&shape, &base_shape) ||
-        shape.rank < 1) {
+    VD_TRY(forward_input(c, name, &values, out));
+    out->dtype = VD_F32;
+    if (out->rank < 1 || (like && !vd_tensor_same_shape(out, like))) {
+        out->data = NULL;
         st = vd_fail(VD_ERR_INPUT, "%s: the three predictions differ in shape", c->name);
         goto done;
     }
-    size_t count = (size_t)vd_tensor_elements(&shape), batch = (size_t)shape.dim[0];
-    for (int i = 0; i < 4; i++) {
-        VD_TRY(forward_floats(count, &values));
-        vd_guidance_mix(values, i % 2 ? base : uncond, uncond, text, scale, count);
-        if (i >= 2)
-            st = vd_guidance_rescale(values, text, rescale, batch, count / batch);
-        if (st != VD_OK) {
-            free(values);
-            goto done;
-        }
-        VD_TRY(forward_add(c, names[i], values, shape.rank, shape.dim));
+    VD_TRY(forward_to_device(be, values, out));
+done:
+    free(values);
+    return st;
+}
+
+static vd_tensor item_of(const vd_tensor *t, int64_t item) {
+    vd_tensor one = *t;
+    one.dim[0] = 1;
+    one.data = (char *)t->data + (size_t)item * vd_tensor_bytes(&one);
+    return one;
+}
+
+static vd_status guide(guidance_run *g, const vd_tensor *base, const double *rescale) {
+    vd_status st = VD_OK;
+    const vd_tensor *buffer[] = {base, &g->uncond, &g->text, &g->mixed};
+    VD_TRY(vd_sampler_run(g->x, buffer, 4, g->program, NULL));
+    for (int64_t i = 0; rescale && i < g->mixed.dim[0]; i++) {
+        vd_tensor mixed = item_of(&g->mixed, i);
+        const vd_tensor text = item_of(&g->text, i);
+        VD_TRY(vd_match_deviation(g->x, &mixed, &text, *rescale));
     }
 done:
-    free(uncond);
-    free(text);
-    free(base);
+    return st;
+}
+
+vd_status forward_guidance(forward_case *c) {
+    static const char *const names[] = {"cfg", "ndcfg", "cfg_rescaled", "ndcfg_rescaled"};
+    vd_sampler_program program = {.ops = 1,
+                                  .op = {{.kind = VD_SAMPLER_GUIDE, .dst = 3, .src = {0, 1, 2}}}};
+    vd_status st = VD_OK;
+    guidance_run g = {0};
+    double rescale = 0;
+    VD_TRY(vd_json_double(c->doc, c->settings, "guidance_scale", 0, 1e6, 7.5,
+                          &program.op[0].factor[0]));
+    VD_TRY(vd_json_double(c->doc, c->settings, "guidance_rescale", 0, 1, 0, &rescale));
+    VD_TRY(vd_backend_open(c->backend, 0, &g.be));
+    VD_TRY(input_to_device(c, g.be, "strong_uncond", NULL, &g.uncond));
+    VD_TRY(input_to_device(c, g.be, "strong_text", &g.uncond, &g.text));
+    VD_TRY(input_to_device(c, g.be, "base_uncond", &g.uncond, &g.base));
+    g.mixed = g.uncond;
+    g.mixed.data = NULL;
+    VD_TRY(forward_to_device(g.be, NULL, &g.mixed));
+    VD_TRY(vd_backend_alloc(g.be, sizeof program, &g.program));
+    VD_TRY(vd_backend_upload(g.be, g.program, &program, sizeof program));
+    VD_TRY(vd_exec_create(g.be, VD_F32, &g.x));
+    VD_TRY(vd_exec_commit(g.x));
+    for (int i = 0; i < 4; i++) {
+        VD_TRY(guide(&g, i % 2 ? &g.base : &g.uncond, i >= 2 ? &rescale : NULL));
+        VD_TRY(forward_add_device(c, g.be, names[i], &g.mixed));
+    }
+done:
+    vd_exec_destroy(g.x);
+    if (g.be) {
+        vd_backend_free(g.be, g.uncond.data);
+        vd_backend_free(g.be, g.text.data);
+        vd_backend_free(g.be, g.base.data);
+        vd_backend_free(g.be, g.mixed.data);
+        vd_backend_free(g.be, g.program);
+    }
+    vd_backend_close(g.be);
     return st;
 }
 

@@ -43,10 +43,10 @@ endif()
 
 # Debug levels of sanitized builds stay out of nvcc's.
 set(CMAKE_CUDA_FLAGS_RELWITHDEBINFO "-O2 -DNDEBUG")
-foreach(file attention conv eltwise norm resize spectrum)
+foreach(file attention conv eltwise norm resize sampler spectrum)
   list(APPEND VD_CUDA_KERNELS ${CMAKE_SOURCE_DIR}/backend/cuda/${file}.cu)
 endforeach()
-foreach(file attention blas cache conv conv_plan cuda dnn eltwise gemm module norm resize spectrum weights)
+foreach(file attention blas cache conv conv_plan cuda dnn eltwise gemm module norm resize sampler spectrum weights)
   list(APPEND VD_CUDA_SOURCES ${CMAKE_SOURCE_DIR}/backend/cuda/${file}.c)
 endforeach()
 list(APPEND VD_CUDA_SOURCES ${CMAKE_SOURCE_DIR}/backend/kernel_map.c)

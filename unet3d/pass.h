@@ -11,6 +11,9 @@ typedef struct vd_unet_hooks {
     void *user;
     /* Any may be given to a real pass that some dry pass of the same batch had. */
     const vd_step_method *method;
+    /* vd_timestep_embedding of each item's timestep, F32 [batch, channels[0]] in device memory, for
+     * a pass that is recorded (vd_exec_repeat); NULL: the pass computes them and sends them. */
+    const vd_tensor *waves;
     /* Called after each module with its diffusers path ("down_blocks.0.resnets.1") and output:
      * a device view [batch * frames, h, w, c], or F32 [g, c] for "time_embedding" (g = 1 when all
      * timesteps are equal, else the batch), valid during the call. Not called in a dry pass.

@@ -141,25 +141,38 @@ done:
     return st;
 }
 
+/* Allocates `waves`: the sinusoids of the first `rows` timesteps. */
+static vd_status send_waves(vd_unet *u, vd_exec *x, int64_t rows, const double *timestep,
+                            vd_tensor *waves) {
+    vd_status st;
+    const int64_t width = u->config.channels[0];
+    const size_t row_bytes = (size_t)width * sizeof(float);
+    VD_TRY(VD_ALLOC(x, VD_F32, waves, rows, width));
+    for (int64_t i = 0; i < rows && !vd_exec_dry(x); i++) {
+        vd_timestep_embedding(u->sinusoids, width, timestep[i]);
+        VD_TRY(vd_backend_upload(u->be, (char *)waves->data + (size_t)i * row_bytes, u->sinusoids,
+                                 row_bytes));
+    }
+done:
+    return st;
+}
+
 /* pass->time = SiLU(time_embedding(timesteps) + what is added), one row if all are equal. */
 static vd_status embed_time(vd_unet *u, vd_unet_pass *pass, const double *timestep) {
     vd_status st;
     vd_exec *x = pass->x;
     const int64_t width = u->config.channels[0];
-    const size_t row_bytes = (size_t)width * sizeof(float);
-    vd_tensor waves = {0};
+    const vd_tensor *given = pass->hooks != NULL ? pass->hooks->waves : NULL;
+    vd_tensor sent = {0};
     vd_tensor hidden = {0};
     int64_t rows = u->config.added_width > 0 ? pass->batch : 1;
     for (int64_t i = 1; i < pass->batch; i++)
         if (timestep[i] != timestep[0])
             rows = pass->batch;
 
-    VD_TRY(VD_ALLOC(x, VD_F32, &waves, rows, width));
-    for (int64_t i = 0; i < rows && !vd_exec_dry(x); i++) {
-        vd_timestep_embedding(u->sinusoids, width, timestep[i]);
-        VD_TRY(vd_backend_upload(u->be, (char *)waves.data + (size_t)i * row_bytes, u->sinusoids,
-                                 row_bytes));
-    }
+    if (given == NULL)
+        VD_TRY(send_waves(u, x, rows, timestep, &sent));
+    const vd_tensor waves = VD_VIEW(given != NULL ? given->data : sent.data, VD_F32, rows, width);
     VD_TRY(VD_ALLOC(x, VD_F32, &hidden, rows, 4 * width));
     VD_TRY(vd_linear(x, &hidden, &waves, u->time1.w, u->time1.bias, NULL, VD_ACT_SILU));
     VD_TRY(VD_ALLOC(x, VD_F32, &pass->time, rows, 4 * width));
@@ -169,7 +182,7 @@ static vd_status embed_time(vd_unet *u, vd_unet_pass *pass, const double *timest
         VD_TRY(add_embedding(u, pass));
     VD_TRY(vd_activate(x, &pass->time, &pass->time, VD_ACT_SILU));
 done:
-    vd_exec_free(x, &waves);
+    vd_exec_free(x, &sent);
     vd_exec_free(x, &hidden);
     return st;
 }
@@ -240,7 +253,8 @@ done:
 /* ---- forward -------------------------------------------------------------------------------- */
 
 static vd_status check_call(const vd_unet *u, vd_exec *x, const vd_tensor *dst,
-                            const vd_tensor *sample, const double *timestep) {
+                            const vd_tensor *sample, const double *timestep,
+                            const vd_unet_hooks *hooks) {
     char in[128];
     char out[128];
     bool fits = sample->dtype == VD_F32 && sample->rank == 5 &&
@@ -265,6 +279,12 @@ static vd_status check_call(const vd_unet *u, vd_exec *x, const vd_tensor *dst,
         return vd_fail(VD_ERR_BACKEND,
                        "the UNet takes pooled text and time ids for %lld items; set them first",
                        (long long)sample->dim[0]);
+    if (hooks != NULL && hooks->waves != NULL &&
+        (hooks->waves->dtype != VD_F32 || hooks->waves->rank != 2 ||
+         hooks->waves->dim[0] < sample->dim[0] || hooks->waves->dim[1] != u->config.channels[0]))
+        return vd_fail(VD_ERR_BACKEND, "the UNet takes sinusoids F32 [%lld, %lld], not %s",
+                       (long long)sample->dim[0], (long long)u->config.channels[0],
+                       vd_tensor_describe(hooks->waves, in, sizeof in));
     for (int64_t i = 0; i < sample->dim[0]; i++)
         if (!isfinite(timestep[i]))
             return vd_fail(VD_ERR_BACKEND, "timestep %lld is not a number", (long long)i);
@@ -273,7 +293,7 @@ static vd_status check_call(const vd_unet *u, vd_exec *x, const vd_tensor *dst,
 
 vd_status vd_unet_forward(vd_unet *u, vd_exec *x, vd_tensor *dst, const vd_tensor *sample,
                           const double *timestep, const vd_unet_hooks *hooks) {
-    vd_status st = check_call(u, x, dst, sample, timestep);
+    vd_status st = check_call(u, x, dst, sample, timestep, hooks);
     if (st != VD_OK)
         return st;
     vd_unet_pass pass = {.x = x, .hooks = hooks, .batch = sample->dim[0], .frames = sample->dim[2]};

@@ -29,15 +29,15 @@ const char *vd_scheduler_class_name(vd_scheduler_class class_id) {
 
 /* ---- planning ---- */
 
-vd_scheduler_op *vd_plan_op(vd_scheduler *s, int i, int dst) {
-    vd_scheduler_call *call = &s->plan[i];
-    assert(call->ops < MAX_OPS_PER_CALL);
-    vd_scheduler_op *op = &call->op[call->ops++];
+vd_sampler_op *vd_plan_op(vd_scheduler *s, int i, int dst) {
+    vd_sampler_program *call = &s->plan[i];
+    assert(call->ops < VD_SAMPLER_OPS);
+    vd_sampler_op *op = &call->op[call->ops++];
     op->dst = dst;
     return op;
 }
 
-void vd_plan_term(vd_scheduler *s, int i, vd_scheduler_op *op, int src, double factor) {
+void vd_plan_term(vd_scheduler *s, int i, vd_sampler_op *op, int src, double factor) {
     if (!isfinite(factor) && !s->not_finite) {
         s->not_finite = true;
         s->not_finite_call = i;
@@ -49,7 +49,7 @@ void vd_plan_term(vd_scheduler *s, int i, vd_scheduler_op *op, int src, double f
             op->factor[t] += factor;
             return;
         }
-    assert(op->terms < VD_SCHEDULER_MAX_TERMS);
+    assert(op->terms < VD_SAMPLER_TERMS);
     op->src[op->terms] = src;
     op->factor[op->terms++] = factor;
 }
@@ -66,18 +66,18 @@ vd_prediction_mix vd_prediction_split(vd_prediction prediction, double alpha, do
     return (vd_prediction_mix){0, 1, 1 / sigma, -alpha / sigma};
 }
 
-vd_scheduler_op *vd_plan_from_x0(vd_scheduler *s, int i, vd_prediction_mix mix, double weight) {
+vd_sampler_op *vd_plan_from_x0(vd_scheduler *s, int i, vd_prediction_mix mix, double weight) {
     if (!s->config.clip_sample) {
-        vd_scheduler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
+        vd_sampler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
         vd_plan_term(s, i, op, VD_SCHEDULER_SAMPLE, weight * mix.x0_sample);
         vd_plan_term(s, i, op, VD_SCHEDULER_OUTPUT, weight * mix.x0_output);
         return op;
     }
-    vd_scheduler_op *x0 = vd_plan_op(s, i, VD_SCHEDULER_HISTORY);
+    vd_sampler_op *x0 = vd_plan_op(s, i, VD_SCHEDULER_HISTORY);
     vd_plan_term(s, i, x0, VD_SCHEDULER_SAMPLE, mix.x0_sample);
     vd_plan_term(s, i, x0, VD_SCHEDULER_OUTPUT, mix.x0_output);
     x0->clamp = s->config.clip_sample_range;
-    vd_scheduler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
+    vd_sampler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
     vd_plan_term(s, i, op, VD_SCHEDULER_HISTORY, weight);
     return op;
 }
@@ -141,6 +141,7 @@ vd_status vd_scheduler_create(const vd_scheduler_config *config, int steps, doub
     }
     VD_TRY(vd_scheduler_alphas_cumprod(config, s->alphas));
     VD_TRY(vd_scheduler_entries[config->class_id].lay_out(s));
+    assert(VD_SCHEDULER_HISTORY + s->history_buffers <= VD_SAMPLER_BUFFERS);
     VD_TRY(plan_all(s));
     if (s->history_buffers > 0) {
         s->history = calloc((size_t)s->history_buffers * count, sizeof *s->history);
@@ -201,7 +202,7 @@ void vd_scheduler_x0(const vd_scheduler *s, int i, double *of_sample, double *of
 }
 
 bool vd_scheduler_needs_noise(const vd_scheduler *s, int i) {
-    const vd_scheduler_call *call = &s->plan[i];
+    const vd_sampler_program *call = &s->plan[i];
     for (int k = 0; k < call->ops; k++)
         for (int t = 0; t < call->op[k].terms; t++)
             if (call->op[k].src[t] == VD_SCHEDULER_NOISE)
@@ -214,9 +215,8 @@ const double *vd_scheduler_sigmas(const vd_scheduler *s, size_t *count) {
     return s->sigmas;
 }
 
-const vd_scheduler_op *vd_scheduler_ops(const vd_scheduler *s, int i, size_t *count) {
-    *count = (size_t)s->plan[i].ops;
-    return s->plan[i].op;
+const vd_sampler_program *vd_scheduler_program(const vd_scheduler *s, int i) {
+    return &s->plan[i];
 }
 
 int vd_scheduler_history_buffers(const vd_scheduler *s) {
@@ -237,19 +237,6 @@ vd_status vd_scheduler_resume(vd_scheduler *s, int i) {
 
 /* ---- stepping ---- */
 
-static void run_op(const vd_scheduler_op *op, float *dst, const float *const *src, size_t count) {
-    for (size_t e = 0; e < count; e++) {
-        double sum = 0;
-        for (int t = 0; t < op->terms; t++)
-            sum += op->factor[t] * (double)src[t][e];
-        if (op->clamp > 0) {
-            sum = sum > op->clamp ? op->clamp : sum; /* a NaN stays one */
-            sum = sum < -op->clamp ? -op->clamp : sum;
-        }
-        dst[e] = (float)sum;
-    }
-}
-
 vd_status vd_scheduler_step(vd_scheduler *s, int i, float *sample, const float *model_output,
                             const float *noise, size_t count) {
     if (i < 0 || i >= s->calls || (i != 0 && i != s->next))
@@ -261,21 +248,16 @@ vd_status vd_scheduler_step(vd_scheduler *s, int i, float *sample, const float *
     if (noise == NULL && vd_scheduler_needs_noise(s, i))
         return vd_fail(VD_ERR_USAGE, "scheduler call %d of %s adds noise and was given none", i,
                        vd_scheduler_class_name(s->config.class_id));
+    const float *buffer[VD_SAMPLER_BUFFERS] = {sample, model_output, noise};
+    for (int k = 0; k < s->history_buffers; k++)
+        buffer[VD_SCHEDULER_HISTORY + k] = s->history + (size_t)k * count;
     for (int k = 0; k < s->plan[i].ops; k++) {
-        const vd_scheduler_op *op = &s->plan[i].op[k];
-        const float *src[VD_SCHEDULER_MAX_TERMS];
-        for (int t = 0; t < op->terms; t++) {
-            int b = op->src[t];
-            src[t] = b == VD_SCHEDULER_SAMPLE   ? sample
-                     : b == VD_SCHEDULER_OUTPUT ? model_output
-                     : b == VD_SCHEDULER_NOISE
-                         ? noise
-                         : s->history + (size_t)(b - VD_SCHEDULER_HISTORY) * count;
-        }
+        const vd_sampler_op *op = &s->plan[i].op[k];
         float *dst = op->dst == VD_SCHEDULER_SAMPLE
                          ? sample
                          : s->history + (size_t)(op->dst - VD_SCHEDULER_HISTORY) * count;
-        run_op(op, dst, src, count);
+        for (size_t e = 0; e < count; e++)
+            dst[e] = vd_sampler_value(op, buffer, (int64_t)e);
     }
     s->next = i + 1;
     return VD_OK;

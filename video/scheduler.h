@@ -12,8 +12,8 @@
  *     vd_scheduler_config_clear(&config);
  *
  * Everything that depends on the schedule is worked out by vd_scheduler_create: a step is a short
- * list of elementwise linear combinations of buffers (vd_scheduler_ops), which a device can run as
- * it is. Coefficients are float64, data float32.
+ * list of elementwise linear combinations of buffers (vd_scheduler_program), which a device can run
+ * as it is. Coefficients are float64, data float32.
  */
 #ifndef VD_VIDEO_SCHEDULER_H
 #define VD_VIDEO_SCHEDULER_H
@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "backend/sampler.h"
 #include "core/json.h"
 #include "core/status.h"
 
@@ -147,20 +148,10 @@ enum {
     VD_SCHEDULER_OUTPUT,
     VD_SCHEDULER_NOISE,
     VD_SCHEDULER_HISTORY,
-    VD_SCHEDULER_MAX_TERMS = 5,
 };
 
-/* dst = clamp(sum of factor[t] * src[t]), element by element; dst may be one of the sources. */
-typedef struct vd_scheduler_op {
-    int dst;
-    int terms;
-    int src[VD_SCHEDULER_MAX_TERMS];
-    double factor[VD_SCHEDULER_MAX_TERMS];
-    double clamp; /* to [-clamp, clamp]; 0: not at all */
-} vd_scheduler_op;
-
-/* What step i does, in order. */
-const vd_scheduler_op *vd_scheduler_ops(const vd_scheduler *s, int i, size_t *count);
+/* What step i does. */
+const vd_sampler_program *vd_scheduler_program(const vd_scheduler *s, int i);
 int vd_scheduler_history_buffers(const vd_scheduler *s);
 
 /* Between steps: the history, [history buffers * count], borrowed. Saved with the sample and put

@@ -20,7 +20,7 @@ void vd_ddim_plan(vd_scheduler *s, int i) {
     double direction = sqrt(fmax(1 - to - variance, 0));
     double x0_weight = sqrt(to);
 
-    vd_scheduler_op *op = vd_plan_from_x0(s, i, mix, x0_weight);
+    vd_sampler_op *op = vd_plan_from_x0(s, i, mix, x0_weight);
     vd_plan_term(s, i, op, VD_SCHEDULER_SAMPLE, direction * mix.eps_sample);
     vd_plan_term(s, i, op, VD_SCHEDULER_OUTPUT, direction * mix.eps_output);
     vd_plan_term(s, i, op, VD_SCHEDULER_NOISE, sqrt(fmax(variance, 0)));

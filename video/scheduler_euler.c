@@ -16,7 +16,7 @@ done:
 }
 
 /* x += (x - x0) / sigma * (to - sigma) */
-static vd_scheduler_op *plan_move(vd_scheduler *s, int i, double to) {
+static vd_sampler_op *plan_move(vd_scheduler *s, int i, double to) {
     double sigma = s->sigmas[i];
     double stretch = (to - sigma) / sigma;
     double square = sigma * sigma + 1;
@@ -29,7 +29,7 @@ static vd_scheduler_op *plan_move(vd_scheduler *s, int i, double to) {
         x0_sample = 1 / square;
         x0_output = -sigma / sqrt(square);
     }
-    vd_scheduler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
+    vd_sampler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
     vd_plan_term(s, i, op, VD_SCHEDULER_SAMPLE, 1 + stretch * (1 - x0_sample));
     vd_plan_term(s, i, op, VD_SCHEDULER_OUTPUT, -stretch * x0_output);
     return op;

@@ -4,13 +4,6 @@
 
 #include "video/scheduler.h"
 
-enum { MAX_OPS_PER_CALL = 4 };
-
-typedef struct vd_scheduler_call {
-    int ops;
-    vd_scheduler_op op[MAX_OPS_PER_CALL];
-} vd_scheduler_call;
-
 struct vd_scheduler {
     vd_scheduler_config config; /* trained_betas is NULL: alphas holds what came of them */
     int steps;
@@ -22,7 +15,7 @@ struct vd_scheduler {
     double init_noise_sigma;
     bool scales_input; /* by 1 / sqrt(sigma^2 + 1) */
     int calls;
-    vd_scheduler_call *plan; /* [calls] */
+    vd_sampler_program *plan; /* [calls] */
     int history_buffers;
     float *history; /* [history_buffers][count] */
     int next;
@@ -56,10 +49,10 @@ vd_status vd_lcm_lay_out(vd_scheduler *s);
 void vd_lcm_plan(vd_scheduler *s, int i);
 
 /* Appends "dst = nothing yet" to call i. */
-vd_scheduler_op *vd_plan_op(vd_scheduler *s, int i, int dst);
+vd_sampler_op *vd_plan_op(vd_scheduler *s, int i, int dst);
 
 /* Adds factor * src to it; several terms of one source are summed, a factor of 0 is left out. */
-void vd_plan_term(vd_scheduler *s, int i, vd_scheduler_op *op, int src, double factor);
+void vd_plan_term(vd_scheduler *s, int i, vd_sampler_op *op, int src, double factor);
 
 /* Of sample = alpha * x0 + sigma * eps: x0 and eps as combinations of the sample and the output. */
 typedef struct vd_prediction_mix {
@@ -70,7 +63,7 @@ vd_prediction_mix vd_prediction_split(vd_prediction prediction, double alpha, do
 
 /* Appends "sample = weight * x0" to call i; with clip_sample, x0 is clipped first, in the first
  * history buffer. */
-vd_scheduler_op *vd_plan_from_x0(vd_scheduler *s, int i, vd_prediction_mix mix, double weight);
+vd_sampler_op *vd_plan_from_x0(vd_scheduler *s, int i, vd_prediction_mix mix, double weight);
 
 /* Allocates `calls` timesteps. */
 vd_status vd_alloc_timesteps(vd_scheduler *s, int calls);

@@ -32,7 +32,7 @@ void vd_lcm_plan(vd_scheduler *s, int i) {
         skip *= sqrt(to);
         noise = sqrt(1 - to);
     }
-    vd_scheduler_op *op = vd_plan_from_x0(s, i, mix, weight);
+    vd_sampler_op *op = vd_plan_from_x0(s, i, mix, weight);
     vd_plan_term(s, i, op, VD_SCHEDULER_SAMPLE, skip);
     vd_plan_term(s, i, op, VD_SCHEDULER_NOISE, noise);
 }

@@ -45,7 +45,7 @@ static int last_sample_buffer(const vd_scheduler *s) {
 static void plan_x0(vd_scheduler *s, int i) {
     level here = level_at(s, i);
     vd_prediction_mix mix = vd_prediction_split(s->config.prediction, here.alpha, here.sigma);
-    vd_scheduler_op *op = vd_plan_op(s, i, x0_buffer(s, i));
+    vd_sampler_op *op = vd_plan_op(s, i, x0_buffer(s, i));
     vd_plan_term(s, i, op, VD_SCHEDULER_SAMPLE, mix.x0_sample);
     vd_plan_term(s, i, op, VD_SCHEDULER_OUTPUT, mix.x0_output);
 }
@@ -73,7 +73,7 @@ void vd_dpmpp_plan(vd_scheduler *s, int i) {
     double slope = to.alpha * (h == 0 ? 0 : decay / h + 1); /* of the first derivative, "heun" */
     int m0 = x0_buffer(s, i);
 
-    vd_scheduler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
+    vd_sampler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
     vd_plan_term(s, i, op, VD_SCHEDULER_SAMPLE, to.sigma / from.sigma);
     vd_plan_term(s, i, op, m0, -to.alpha * decay);
     if (order == 1)
@@ -173,7 +173,7 @@ static void plan_unipc_move(vd_scheduler *s, int i, int a, int start, int p, int
     if (reached >= 0 ? p > 1 : p > 2)
         unipc_weights(-h, b_h, r, reached >= 0 ? p : p - 1, rho);
 
-    vd_scheduler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
+    vd_sampler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
     vd_plan_term(s, i, op, start, to.sigma / from.sigma);
     vd_plan_term(s, i, op, m0, -to.alpha * decay);
     for (int j = 1; j < p; j++) {

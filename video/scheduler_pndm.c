@@ -90,7 +90,7 @@ static void plan_prk(vd_scheduler *s, int i) {
         plan_copy(s, i, SAVED, VD_SCHEDULER_SAMPLE);
         plan_copy(s, i, OUTPUTS + i / 4, VD_SCHEDULER_OUTPUT);
     }
-    vd_scheduler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
+    vd_sampler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
     vd_plan_term(s, i, op, SAVED, move.sample);
     if (part == 3) {
         vd_plan_term(s, i, op, MEAN, move.slope);
@@ -108,7 +108,7 @@ static void plan_prk(vd_scheduler *s, int i) {
 static void plan_redo(vd_scheduler *s, int i) {
     int to = (int)s->timesteps[i];
     transfer move = transfer_between(s, to + stride(s), to);
-    vd_scheduler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
+    vd_sampler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
     vd_plan_term(s, i, op, SAVED, move.sample);
     vd_plan_term(s, i, op, VD_SCHEDULER_OUTPUT, move.slope / 2);
     vd_plan_term(s, i, op, OUTPUTS, move.slope / 2);
@@ -141,7 +141,7 @@ void vd_pndm_plan(vd_scheduler *s, int i) {
     if (!has_prk(s) && i == 0)
         plan_copy(s, i, SAVED, VD_SCHEDULER_SAMPLE);
     const double *w = weight[stored < 3 ? stored : 3];
-    vd_scheduler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
+    vd_sampler_op *op = vd_plan_op(s, i, VD_SCHEDULER_SAMPLE);
     vd_plan_term(s, i, op, VD_SCHEDULER_SAMPLE, move.sample);
     vd_plan_term(s, i, op, VD_SCHEDULER_OUTPUT, move.slope * w[0]);
     for (int back = 1; back <= 3 && back <= stored; back++)

@@ -111,6 +111,8 @@ static const vd_op_table ops = {
     .combine = vd_cpu_combine,
     .scale_channels = vd_cpu_scale_channels,
     .scale_low_frequencies = vd_cpu_scale_low_frequencies,
+    .sampler_run = vd_cpu_sampler_run,
+    .match_deviation = vd_cpu_match_deviation,
 };
 
 const vd_backend_table vd_cpu_backend = {
@@ -121,6 +123,7 @@ const vd_backend_table vd_cpu_backend = {
     .free = cpu_free,
     .upload = cpu_copy,
     .download = cpu_copy,
+    .copy = cpu_copy,
     .has_dtype = cpu_has_dtype,
     .auto_dtype = cpu_auto_dtype,
     .create_linear = vd_cpu_create_linear,

@@ -43,6 +43,9 @@ vd_status vd_cpu_combine(vd_exec *x, vd_tensor *dst, int terms, const double *co
                          const vd_tensor *const *src);
 vd_status vd_cpu_scale_channels(vd_exec *x, vd_tensor *t, int64_t channels, double factor);
 vd_status vd_cpu_scale_low_frequencies(vd_exec *x, vd_tensor *t, double factor);
+vd_status vd_cpu_sampler_run(vd_exec *x, float *const *buffer, int count, int64_t elements,
+                             const vd_sampler_program *program, int32_t *bad);
+vd_status vd_cpu_match_deviation(vd_exec *x, vd_tensor *dst, const vd_tensor *like, double phi);
 
 /* Memory aligned for any vector, on huge pages where it is large; NULL if there is none. free(). */
 void *vd_cpu_large_alloc(size_t bytes);

@@ -151,20 +151,22 @@ static void cuda_free(vd_backend *be, void *ptr) {
     (void)cudaFree(ptr);
 }
 
-static vd_status copy(const vd_backend *be, void *dst, const void *src, size_t bytes,
-                      enum cudaMemcpyKind kind, const char *doing) {
-    const vd_cuda_device *cuda = be->device;
-    vd_status st = vd_cuda_status(cudaMemcpyAsync(dst, src, bytes, kind, cuda->stream), doing);
-    return st == VD_OK ? vd_cuda_status(cudaStreamSynchronize(cuda->stream), doing) : st;
-}
-
 static vd_status cuda_upload(vd_backend *be, void *dst, const void *src, size_t bytes) {
-    return copy(be, dst, src, bytes, cudaMemcpyHostToDevice, "copying to the device");
+    return vd_cuda_send(be->device, dst, src, bytes);
 }
 
 /* What went wrong in an op that ran meanwhile is said here too. */
 static vd_status cuda_download(vd_backend *be, void *dst, const void *src, size_t bytes) {
-    return copy(be, dst, src, bytes, cudaMemcpyDeviceToHost, "computing");
+    const vd_cuda_device *cuda = be->device;
+    const vd_status st = vd_cuda_status(
+        cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, cuda->stream), "computing");
+    return st == VD_OK ? vd_cuda_status(cudaStreamSynchronize(cuda->stream), "computing") : st;
+}
+
+static vd_status cuda_copy(vd_backend *be, void *dst, const void *src, size_t bytes) {
+    const vd_cuda_device *cuda = be->device;
+    return vd_cuda_status(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, cuda->stream),
+                          "computing");
 }
 
 static vd_status cuda_synchronize(vd_backend *be) {
@@ -199,6 +201,8 @@ static const vd_op_table ops = {
     .combine = vd_cuda_combine,
     .scale_channels = vd_cuda_scale_channels,
     .scale_low_frequencies = vd_cuda_scale_low_frequencies,
+    .sampler_run = vd_cuda_sampler_run,
+    .match_deviation = vd_cuda_match_deviation,
 };
 
 const vd_backend_table vd_cuda_backend = {
@@ -209,6 +213,7 @@ const vd_backend_table vd_cuda_backend = {
     .free = cuda_free,
     .upload = cuda_upload,
     .download = cuda_download,
+    .copy = cuda_copy,
     .synchronize = cuda_synchronize,
     .has_dtype = cuda_has_dtype,
     .auto_dtype = cuda_auto_dtype,

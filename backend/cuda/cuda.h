@@ -31,7 +31,7 @@ typedef struct vd_cuda_device {
     struct vd_cuda_attention_plan *attend; /* attention.c */
     struct vd_cuda_map *maps;              /* conv.c */
     vd_cuda_cache *cache;
-    vd_cuda_staging staging[VD_CUDA_STAGINGS]; /* made with the first weight */
+    vd_cuda_staging staging[VD_CUDA_STAGINGS]; /* made when first needed */
 } vd_cuda_device;
 
 typedef struct vd_cuda_weight {
@@ -71,6 +71,12 @@ vd_status vd_cuda_create_vector(vd_backend *be, const vd_tensor *parts, int part
                                 vd_weight **out);
 void vd_cuda_destroy_weight(vd_backend *be, vd_weight *w);
 
+/* Copies to the device behind what its stream does, through pinned memory: `data` is free again
+ * when this returns, which does not wait for the stream unless more than the pinned memory is on
+ * its way.
+ */
+vd_status vd_cuda_send(vd_cuda_device *cuda, void *to, const void *data, size_t bytes);
+
 /* A vector's values in `dtype`, made once. Not in a real run's first use: plan in the dry one. */
 vd_status vd_cuda_round_vector(vd_backend *be, const vd_weight *w, vd_dtype dtype,
                                const void **out);
@@ -98,6 +104,9 @@ vd_status vd_cuda_combine(vd_exec *x, vd_tensor *dst, int terms, const double *c
 
 vd_status vd_cuda_scale_channels(vd_exec *x, vd_tensor *t, int64_t channels, double factor);
 vd_status vd_cuda_scale_low_frequencies(vd_exec *x, vd_tensor *t, double factor);
+vd_status vd_cuda_sampler_run(vd_exec *x, float *const *buffer, int count, int64_t elements,
+                              const vd_sampler_program *program, int32_t *bad);
+vd_status vd_cuda_match_deviation(vd_exec *x, vd_tensor *dst, const vd_tensor *like, double phi);
 
 vd_status vd_cuda_group_measure(vd_exec *x, vd_group_stats *stats, const vd_tensor *src,
                                 int groups);

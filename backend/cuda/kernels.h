@@ -120,6 +120,22 @@ typedef struct vd_cuda_spectrum {
 size_t vd_spectrum_doubles(int64_t n, int64_t h, int64_t w, int64_t channels);
 cudaError_t vd_launch_low_frequencies(cudaStream_t stream, const vd_cuda_spectrum *job);
 
+/* ---- sampler.cu ----------------------------------------------------------------------------- */
+
+/* As vd_sampler_run says. */
+typedef struct vd_cuda_sampler {
+    float *buffer[VD_SAMPLER_BUFFERS];
+    int count;
+    int64_t elements;
+    const vd_sampler_program *program;
+    int32_t *bad;
+} vd_cuda_sampler;
+cudaError_t vd_launch_sampler(cudaStream_t stream, const vd_cuda_sampler *job);
+
+/* As vd_match_deviation says. */
+cudaError_t vd_launch_match_deviation(cudaStream_t stream, float *dst, const float *like,
+                                      double phi, int64_t count);
+
 /* ---- conv.cu -------------------------------------------------------------------------------- */
 
 /* Sizes of a convolution, as in vd_conv2d_desc. */

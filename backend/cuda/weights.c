@@ -34,13 +34,12 @@ static vd_status flush(sender *s) {
     vd_status st;
     VD_TRY(vd_cuda_status(
         cudaMemcpyAsync(s->to, staging->memory, s->filled, cudaMemcpyHostToDevice, s->cuda->stream),
-        "copying weights"));
-    VD_TRY(vd_cuda_status(cudaEventRecord(staging->done, s->cuda->stream), "copying weights"));
+        "copying to the device"));
+    VD_TRY(
+        vd_cuda_status(cudaEventRecord(staging->done, s->cuda->stream), "copying to the device"));
     s->to += s->filled;
     s->filled = 0;
     s->turn = (s->turn + 1) % VD_CUDA_STAGINGS;
-    /* The next buffer may still be on its way. */
-    VD_TRY(vd_cuda_status(cudaEventSynchronize(s->cuda->staging[s->turn].done), "copying weights"));
 done:
     return st;
 }
@@ -49,9 +48,13 @@ static vd_status send(sender *s, const void *data, size_t bytes) {
     const unsigned char *from = data;
     vd_status st = VD_OK;
     while (bytes > 0) {
+        const vd_cuda_staging *staging = &s->cuda->staging[s->turn];
         const size_t left = VD_CUDA_STAGING_BYTES - s->filled;
         const size_t count = bytes < left ? bytes : left;
-        memcpy((unsigned char *)s->cuda->staging[s->turn].memory + s->filled, from, count);
+        /* An empty buffer may still be on its way, also for somebody before. */
+        if (s->filled == 0)
+            VD_TRY(vd_cuda_status(cudaEventSynchronize(staging->done), "copying to the device"));
+        memcpy((unsigned char *)staging->memory + s->filled, from, count);
         s->filled += count;
         from += count;
         bytes -= count;
@@ -64,8 +67,20 @@ done:
 
 static vd_status end(sender *s) {
     vd_status st = s->filled > 0 ? flush(s) : VD_OK;
-    return st == VD_OK ? vd_cuda_status(cudaStreamSynchronize(s->cuda->stream), "copying weights")
-                       : st;
+    return st == VD_OK
+               ? vd_cuda_status(cudaStreamSynchronize(s->cuda->stream), "copying to the device")
+               : st;
+}
+
+vd_status vd_cuda_send(vd_cuda_device *cuda, void *to, const void *data, size_t bytes) {
+    sender s = {.cuda = cuda, .to = to};
+    vd_status st;
+    VD_TRY(make_staging(cuda));
+    VD_TRY(send(&s, data, bytes));
+    if (s.filled > 0)
+        VD_TRY(flush(&s));
+done:
+    return st;
 }
 
 /* ---- matrices and kernels ------------------------------------------------------------------- */
