@@ -123,6 +123,15 @@ void vd_exec_free(vd_exec *x, vd_tensor *t);
  * VD_ERR_INTERRUPTED. NULL: never. */
 void vd_exec_set_interrupt(vd_exec *x, bool (*should_stop)(void *user), void *user);
 
+/* Does the ops that `body` calls on x, between dry runs and a reset as often as wanted. A device
+ * that can record them calls body twice for the same two keys (compared, not read) and repeats the
+ * recording from then on: with the tensors and host values of the second time, and what then lies
+ * in device memory. So body does not depend on anything else, and neither waits nor transfers. A
+ * body that cannot be recorded is called each time, after one warning; so it is while the exec is
+ * watched or profiled. Returns what body does; VD_ERR_BACKEND. */
+vd_status vd_exec_repeat(vd_exec *x, const void *key1, const void *key2,
+                         vd_status (*body)(void *user), void *user);
+
 /* Called after each op with a weight, but not in a dry exec, with the weight's layer ("" if it has
  * none) and the op's result on the device; anything but VD_OK fails the op. NULL: never. */
 typedef vd_status (*vd_exec_watcher)(void *user, const char *layer, const vd_tensor *result);
@@ -135,6 +144,7 @@ typedef struct vd_op_profile {
     double seconds, flop, bytes;
 } vd_op_profile;
 vd_status vd_exec_profile_start(vd_exec *x);
+void vd_exec_profile_stop(vd_exec *x);
 /* Sorted by seconds, longest first; borrowed until the next op. */
 const vd_op_profile *vd_exec_profile(const vd_exec *x, size_t *count);
 

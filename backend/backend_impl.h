@@ -56,6 +56,11 @@ typedef struct vd_backend_table {
     vd_status (*copy)(vd_backend *be, void *dst, const void *src, size_t bytes);
     /* Waits until what ops have begun is done; NULL where they end when they return. */
     vd_status (*synchronize)(vd_backend *be);
+    /* Calls `body` and keeps the ops that it begins instead of doing them; body's own failure is
+     * returned. Any other means that this cannot be recorded. All NULL where nothing can be. */
+    vd_status (*record)(vd_backend *be, vd_status (*body)(void *user), void *user, void **out);
+    vd_status (*replay)(vd_backend *be, void *recording);
+    void (*forget)(vd_backend *be, void *recording);
     bool (*has_dtype)(const vd_backend *be, vd_dtype dtype);
     vd_dtype (*auto_dtype)(const vd_backend *be);
     vd_status (*create_linear)(vd_backend *be, const vd_weight_part *parts, int part_count,
@@ -85,6 +90,13 @@ struct vd_weight {
     char *layer; /* owned by vd_weight_destroy; or NULL */
 };
 
+/* What vd_exec_repeat has seen of two keys. */
+typedef struct vd_repetition {
+    const void *key[2];
+    void *recording; /* NULL: called once so far */
+    struct vd_repetition *next;
+} vd_repetition;
+
 struct vd_exec {
     vd_backend *be;
     vd_dtype dtype;
@@ -97,6 +109,8 @@ struct vd_exec {
     vd_exec_watcher watch; /* NULL: nobody */
     void *watch_user;
     struct vd_profiler *profiler; /* NULL when off */
+    vd_repetition *repetitions;
+    bool unrecordable; /* it has been tried */
 };
 
 /* What ops.h says of mirrored taps; a backend looks when it first sees a map. */

@@ -3,6 +3,7 @@
 
 #include "backend/backend_impl.h"
 #include "backend/profile.h"
+#include "core/log.h"
 
 vd_status vd_exec_create(vd_backend *be, vd_dtype dtype, vd_exec **out) {
     *out = NULL;
@@ -25,9 +26,20 @@ vd_status vd_exec_create(vd_backend *be, vd_dtype dtype, vd_exec **out) {
     return VD_OK;
 }
 
+static void forget_all(vd_exec *x) {
+    for (vd_repetition *r = x->repetitions, *next; r != NULL; r = next) {
+        next = r->next;
+        if (r->recording != NULL)
+            x->be->table->forget(x->be, r->recording);
+        free(r);
+    }
+    x->repetitions = NULL;
+}
+
 void vd_exec_destroy(vd_exec *x) {
     if (x == NULL)
         return;
+    forget_all(x);
     vd_profiler_destroy(x->profiler);
     vd_arena_destroy(x->arena);
     vd_backend_free(x->be, x->memory);
@@ -67,6 +79,7 @@ vd_status vd_exec_commit(vd_exec *x) {
 }
 
 void vd_exec_reset(vd_exec *x) {
+    forget_all(x);
     vd_arena_reset(x->arena, NULL, 0);
     vd_backend_free(x->be, x->memory);
     x->memory = NULL;
@@ -127,6 +140,51 @@ void vd_exec_watch(vd_exec *x, vd_exec_watcher watch, void *user) {
     x->watch_user = user;
 }
 
+/* ---- repetition ----------------------------------------------------------------------------- */
+
+/* *known: not for the first time. NULL: no memory to remember it. */
+static vd_repetition *find(vd_exec *x, const void *key1, const void *key2, bool *known) {
+    for (vd_repetition *r = x->repetitions; r != NULL; r = r->next)
+        if (r->key[0] == key1 && r->key[1] == key2) {
+            *known = true;
+            return r;
+        }
+    *known = false;
+    vd_repetition *r = calloc(1, sizeof *r);
+    if (r == NULL)
+        return NULL;
+    *r = (vd_repetition){.key = {key1, key2}, .next = x->repetitions};
+    x->repetitions = r;
+    return r;
+}
+
+/* The first time is not recorded: libraries load code and choose at their first call, which a
+ * capture may refuse. */
+vd_status vd_exec_repeat(vd_exec *x, const void *key1, const void *key2,
+                         vd_status (*body)(void *user), void *user) {
+    const vd_backend_table *table = x->be->table;
+    bool known = false;
+    if (table->record == NULL || x->unrecordable || x->dry || x->watch != NULL ||
+        x->profiler != NULL)
+        return body(user);
+    vd_repetition *r = find(x, key1, key2, &known);
+    if (!known)
+        return body(user);
+    if (r->recording == NULL) {
+        const vd_status st = table->record(x->be, body, user, &r->recording);
+        if (st == VD_ERR_INTERRUPTED)
+            return st;
+        if (st != VD_OK) {
+            x->unrecordable = true;
+            vd_log(VD_LOG_WARNING, "the steps are launched op by op: %s", vd_error_message());
+            return body(user);
+        }
+    }
+    return table->replay(x->be, r->recording);
+}
+
+/* ---- profile -------------------------------------------------------------------------------- */
+
 vd_status vd_exec_profile_start(vd_exec *x) {
     if (x->profiler == NULL)
         return vd_profiler_create(&x->profiler);
@@ -137,4 +195,9 @@ vd_status vd_exec_profile_start(vd_exec *x) {
 const vd_op_profile *vd_exec_profile(const vd_exec *x, size_t *count) {
     *count = 0;
     return x->profiler == NULL ? NULL : vd_profiler_lines(x->profiler, count);
+}
+
+void vd_exec_profile_stop(vd_exec *x) {
+    vd_profiler_destroy(x->profiler);
+    x->profiler = NULL;
 }

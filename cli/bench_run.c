@@ -137,9 +137,21 @@ done:
     return st;
 }
 
-/* The pass, and what the device has to do for it. */
+typedef struct pass_args {
+    bench *b;
+    int64_t branches;
+} pass_args;
+
+static vd_status run_pass(void *user) {
+    const pass_args *a = user;
+    return pass(a->b, a->branches);
+}
+
+/* The pass as a render has it, and what the device has to do for it. */
 static vd_status whole_pass(bench *b, int64_t branches) {
-    const vd_status st = pass(b, branches);
+    pass_args a = {b, branches};
+    const vd_status st =
+        vd_exec_repeat(b->x, branches == 1 ? &b->sample : &b->states, NULL, run_pass, &a);
     return st == VD_OK ? vd_backend_synchronize(b->be) : st;
 }
 
@@ -154,15 +166,27 @@ static double cpu_now_ms(void) {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-/* The first pass warms up and is not counted. */
+static vd_status profile_passes(bench *b, int64_t branches) {
+    vd_status st;
+    VD_TRY(vd_exec_profile_start(b->x));
+    for (int64_t i = 0; i < b->a->steps; i++)
+        VD_TRY(whole_pass(b, branches));
+done:
+    return st;
+}
+
+/* The first pass warms up and is not counted; nor is the second of a device, which may be recorded
+ * then. There the profile, which waits for each op, is taken of passes of its own. */
 static vd_status time_passes(bench *b, int64_t branches, bench_times *out) {
     vd_status st = VD_OK;
     const size_t steps = (size_t)b->a->steps;
     double *ms = malloc(steps * sizeof *ms);
     if (!ms)
         return vd_fail(VD_ERR_MEMORY, "no memory for the times");
+    const bool apart = !vd_backend_on_host(b->be);
+    vd_exec_profile_stop(b->x);
     VD_TRY(whole_pass(b, branches));
-    VD_TRY(vd_exec_profile_start(b->x));
+    VD_TRY(apart ? whole_pass(b, branches) : vd_exec_profile_start(b->x));
     for (size_t i = 0; i < steps; i++) {
         const double start = vd_now_s(), cpu_start = cpu_now_ms();
         VD_TRY(whole_pass(b, branches));
@@ -170,6 +194,8 @@ static vd_status time_passes(bench *b, int64_t branches, bench_times *out) {
         const double cpu = cpu_now_ms() - cpu_start;
         out->cpu_ms = i == 0 || cpu < out->cpu_ms ? cpu : out->cpu_ms;
     }
+    if (apart)
+        VD_TRY(profile_passes(b, branches));
     qsort(ms, steps, sizeof *ms, ascending);
     out->min_ms = ms[0];
     out->median_ms = steps % 2 ? ms[steps / 2] : (ms[steps / 2 - 1] + ms[steps / 2]) / 2;

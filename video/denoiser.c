@@ -53,7 +53,8 @@ static size_t lay_out(vd_denoiser *d, unsigned char *base) {
     const int64_t c = j->m->info.latent_channels, frames = j->r->frames;
     const int64_t width = vd_unet_get_config(j->m->unet)->channels[0];
     const int buffers = vd_scheduler_history_buffers(d->scheduler);
-    taker t = {base, 0};
+    taker t = {0};
+    t.base = base;
     d->states = VD_VIEW(NULL, VD_F32, j->branches, j->tokens, j->width);
     d->latents = VD_VIEW(NULL, VD_F32, 1, c, frames, j->h, j->w);
     d->guided = d->noise = d->damped = d->latents;
@@ -216,16 +217,32 @@ static vd_status take_row(vd_denoiser *d, int call) {
                            d->row_bytes);
 }
 
-vd_status vd_denoiser_call(vd_denoiser *d, int call) {
+typedef struct running_call {
+    vd_denoiser *d;
+    int call;
+} running_call;
+
+/* Of `call` only what all calls of the same networks share may be used here, but for checks: it is
+ * the row that differs. */
+static vd_status run_call(void *user) {
+    const running_call *r = user;
+    vd_denoiser *d = r->d;
     vd_status st = VD_OK;
-    VD_TRY(take_row(d, call));
     VD_TRY(prepare(d));
-    VD_TRY(vd_denoiser_networks(d, call));
+    VD_TRY(vd_denoiser_networks(d, r->call));
     if (d->j->branches == 2)
-        VD_TRY(guide(d, vd_denoiser_damped(d, call) != NULL));
+        VD_TRY(guide(d, vd_denoiser_damped(d, r->call) != NULL));
     VD_TRY(step(d));
 done:
     return st;
+}
+
+vd_status vd_denoiser_call(vd_denoiser *d, int call) {
+    running_call r = {d, call};
+    const vd_status st = take_row(d, call);
+    if (st != VD_OK)
+        return st;
+    return vd_exec_repeat(d->x, method_of(d, call), vd_denoiser_damped(d, call), run_call, &r);
 }
 
 vd_status vd_denoiser_call_with(vd_denoiser *d, int call, const float *guided) {

@@ -116,6 +116,12 @@ vd_status vd_cuda_group_normalize(vd_exec *x, vd_tensor *dst, const vd_tensor *s
 vd_status vd_cuda_paste(vd_exec *x, vd_tensor *dst, const vd_tensor *src,
                         const vd_paste_desc *desc);
 
+/* ---- graph.c -------------------------------------------------------------------------------- */
+
+vd_status vd_cuda_record(vd_backend *be, vd_status (*body)(void *user), void *user, void **out);
+vd_status vd_cuda_replay(vd_backend *be, void *recording);
+void vd_cuda_forget(vd_backend *be, void *recording);
+
 /* Frees the plans of the device. */
 void vd_cuda_conv_plans_destroy(vd_cuda_device *cuda);
 void vd_cuda_maps_destroy(vd_cuda_device *cuda);

@@ -4,9 +4,10 @@
 
 vd_status vd_cuda_sampler_run(vd_exec *x, float *const *buffer, int count, int64_t elements,
                               const vd_sampler_program *program, int32_t *bad) {
-    vd_cuda_sampler job = {.count = count, .elements = elements, .program = program, .bad = bad};
+    vd_cuda_sampler job = {.count = count, .elements = elements, .program = program};
     if (x->dry)
         return VD_OK;
+    job.bad = bad;
     for (int i = 0; i < count; i++)
         job.buffer[i] = buffer[i];
     return vd_cuda_status(vd_launch_sampler(vd_cuda(x)->stream, &job), "in the sampler");

@@ -111,7 +111,7 @@ static void test_bad(vd_backend *be) {
         program_run r = {0};
         for (int i = 0; i < 3; i++)
             values[i] = op_values(COUNT, 1, VD_F32, (uint32_t)i + 1);
-        values[k / 3][k * 100] = wrong[k % 3];
+        values[k / 3][(size_t)k * 100] = wrong[k % 3];
         begin(be, 3, values, &r);
         /* The first is overwritten with the second, the third is nobody's. */
         CHECK_MSG(run(be, &clamped, 3, &r) == (k / 3 == 1), "%g in buffer %d", (double)wrong[k % 3],

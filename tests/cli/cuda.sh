@@ -21,5 +21,21 @@ if [ -e "$EMULATED/libvidilate_cuda.so" ] && ! grep -q __asan_init "$PROGRAM"; t
     expect 4 "GB are free" "${render[@]}" --backend cuda --width 1024 --height 1024 --frames 32
     check "a render" "${render[@]}" --backend cuda --progress none >hash.txt
     check "its hash" grep -q "sha256:" hash.txt
+    # A step that is recorded and repeated: the latents of steps that are launched op by op. Of each pair of
+    # networks one call is plain, one recorded, one repeated.
+    echo '{"dilate": {"down_blocks.1": 2, "mid_block": 2}, "dilate_tau": 3, "ndcfg_dilate": {"mid_block": 2}, "ndcfg_tau": 3}' >s.json
+    small=("$PROGRAM" render --model "$MODEL" --prompt "$PROMPT" --width 32 --height 32 --frames 1 --steps 6 --dtype f32 -o null:
+        --backend cuda --progress none)
+    for options in "--scheduler ddim --eta 1 --guidance-rescale 0.7" "--scheduler unipc --guidance 1" "--settings s.json"; do
+        check "repeated: $options" "${small[@]}" $options --save-latents repeated.st 2>err.txt >out.txt
+        check "without a word" test ! -s err.txt
+        check "launched: $options" env VIDILATE_CUDA_GRAPH=off "${small[@]}" $options --save-latents launched.st 2>err.txt >out.txt
+        check "as wished" grep -q "warning: the steps are launched op by op: VIDILATE_CUDA_GRAPH is off" err.txt
+        check "the same latents: $options" cmp repeated.st launched.st
+    done
+    small+=(--settings s.json)
+    check "a device that cannot record" env VD_EMULATED_NO_CAPTURE=1 "${small[@]}" --save-latents launched.st 2>err.txt >out.txt
+    check "is told once" [ "$(grep -c "warning: the steps are launched op by op: .*recording" err.txt)" -eq 1 ]
+    check "draws the same" cmp repeated.st launched.st
 fi
 finish

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/tensor.h"
+#include "queue.h"
 
 typedef struct layout {
     cudaDataType_t type;
@@ -139,12 +140,48 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
 }
 
 static float *as_floats(const void *memory, const layout *l, bool turned) {
-    float *to = malloc((size_t)(l->rows * l->columns) * sizeof *to);
+    float *to = calloc((size_t)(l->rows * l->columns), sizeof *to);
     const size_t ld = (size_t)l->ld;
     for (size_t c = 0; to != NULL && c < l->columns; c++)
         for (size_t r = 0; r < l->rows; r++)
             to[turned ? c * l->rows + r : r * l->columns + c] = get(memory, l->type, c * ld + r);
     return to;
+}
+
+/* All that a call takes, with copies of what it points to on the host. */
+typedef struct matmul {
+    product p;
+    layout a_layout, b_layout, d_layout;
+    float alpha, beta;
+    const void *a, *b, *c;
+    void *d, *workspace;
+    size_t workspace_bytes;
+} matmul;
+
+static void run_matmul(const void *data) {
+    const matmul *job = data;
+    const layout *to = &job->d_layout;
+    const bool turned = job->p.turn[0] == CUBLAS_OP_T;
+    const size_t m = (size_t)to->rows, k = (size_t)job->b_layout.rows;
+    memset(job->workspace, 0xFF, job->workspace_bytes);
+    float *x = as_floats(job->a, &job->a_layout, turned),
+          *y = as_floats(job->b, &job->b_layout, true);
+    for (size_t j = 0; j < to->columns; j++)
+        for (size_t i = 0; i < m; i++) {
+            double sum = 0;
+            for (size_t e = 0; e < k; e++)
+                sum += (double)x[i * k + e] * (double)y[j * k + e];
+            float v = job->alpha * (float)sum;
+            const size_t at = j * (size_t)to->ld + i;
+            if (job->beta != 0)
+                v += job->beta * get(job->c, to->type, at);
+            if (job->p.epilogue == CUBLASLT_EPILOGUE_BIAS)
+                v += get(job->p.bias, job->p.bias_type, i);
+            const vd_dtype dtype = dtype_of(to->type);
+            vd_convert_values((char *)job->d + at * vd_dtype_bytes(dtype), dtype, &v, VD_F32, 1);
+        }
+    free(x);
+    free(y);
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha,
@@ -153,32 +190,25 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               cublasLtMatrixLayout_t c_layout, void *d,
                               cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo,
                               void *workspace, size_t workspace_bytes, cudaStream_t stream) {
-    const product *p = (const product *)(const void *)desc;
-    const layout *la = (const layout *)(const void *)a_layout;
-    const layout *lb = (const layout *)(const void *)b_layout;
-    const layout *ld = (const layout *)(const void *)d_layout;
-    const bool turned = p->turn[0] == CUBLAS_OP_T;
-    const size_t m = turned ? la->columns : la->rows, k = turned ? la->rows : la->columns;
+    const matmul job = {.p = *(const product *)(const void *)desc,
+                        .a_layout = *(const layout *)(const void *)a_layout,
+                        .b_layout = *(const layout *)(const void *)b_layout,
+                        .d_layout = *(const layout *)(const void *)d_layout,
+                        .alpha = *(const float *)alpha,
+                        .beta = *(const float *)beta,
+                        .a = a,
+                        .b = b,
+                        .c = c,
+                        .d = d,
+                        .workspace = workspace,
+                        .workspace_bytes = workspace_bytes};
+    const bool turned = job.p.turn[0] == CUBLAS_OP_T;
+    const uint64_t m = turned ? job.a_layout.columns : job.a_layout.rows;
+    const uint64_t k = turned ? job.a_layout.rows : job.a_layout.columns;
     (void)handle, (void)c_layout, (void)algo, (void)stream;
-    if (p->turn[1] != CUBLAS_OP_N || lb->rows != k || ld->rows != m || ld->columns != lb->columns)
+    if (job.p.turn[1] != CUBLAS_OP_N || job.b_layout.rows != k || job.d_layout.rows != m ||
+        job.d_layout.columns != job.b_layout.columns)
         return CUBLAS_STATUS_INVALID_VALUE;
-    memset(workspace, 0xFF, workspace_bytes);
-    float *x = as_floats(a, la, turned), *y = as_floats(b, lb, true);
-    for (size_t j = 0; j < ld->columns; j++)
-        for (size_t i = 0; i < m; i++) {
-            double sum = 0;
-            for (size_t e = 0; e < k; e++)
-                sum += (double)x[i * k + e] * (double)y[j * k + e];
-            float v = *(const float *)alpha * (float)sum;
-            const size_t at = j * (size_t)ld->ld + i;
-            if (*(const float *)beta != 0)
-                v += *(const float *)beta * get(c, ld->type, at);
-            if (p->epilogue == CUBLASLT_EPILOGUE_BIAS)
-                v += get(p->bias, p->bias_type, i);
-            const vd_dtype dtype = dtype_of(ld->type);
-            vd_convert_values((char *)d + at * vd_dtype_bytes(dtype), dtype, &v, VD_F32, 1);
-        }
-    free(x);
-    free(y);
+    vd_emulate_work(run_matmul, &job, sizeof job);
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "queue.h"
+
 struct vd_dnn {
     int unused;
 };
@@ -195,15 +197,27 @@ static void run_head(const vd_dnn_attention *k, const vd_dnn_args *a, int64_t ba
     free(weight);
 }
 
-vd_status vd_dnn_run(vd_dnn *d, const vd_dnn_graph *graph, int plan, const vd_dnn_args *args) {
-    (void)d;
-    memset(args->workspace, 0xFF, vd_dnn_workspace_bytes(graph, plan));
-    if (!graph->attention) {
-        run_conv(&graph->conv, args);
-        return VD_OK;
+typedef struct dnn_job {
+    vd_dnn_graph graph;
+    int plan;
+    vd_dnn_args args;
+} dnn_job;
+
+static void run(const void *data) {
+    const dnn_job *job = data;
+    const vd_dnn_attention *k = &job->graph.attend;
+    memset(job->args.workspace, 0xFF, vd_dnn_workspace_bytes(&job->graph, job->plan));
+    if (!job->graph.attention) {
+        run_conv(&job->graph.conv, &job->args);
+        return;
     }
-    const vd_dnn_attention *k = &graph->attend;
     for (int64_t i = 0; i < k->batch * k->heads; i++)
-        run_head(k, args, i / k->heads, i % k->heads * k->head_dim);
+        run_head(k, &job->args, i / k->heads, i % k->heads * k->head_dim);
+}
+
+vd_status vd_dnn_run(vd_dnn *d, const vd_dnn_graph *graph, int plan, const vd_dnn_args *args) {
+    const dnn_job job = {*graph, plan, *args};
+    (void)d;
+    vd_emulate_work(run, &job, sizeof job);
     return VD_OK;
 }

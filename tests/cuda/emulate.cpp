@@ -7,6 +7,8 @@
 
 #include <vector>
 
+#include "tests/cuda/queue.h"
+
 vd_emulated_state vd_emulated;
 
 namespace {
@@ -98,6 +100,9 @@ void vd_emulate_barrier() {
     change(&threads[current], &scheduler);
 }
 
+static void run(dim3 grid, dim3 block, size_t shared_bytes, bool together,
+                const std::function<void()> &thread);
+
 void vd_emulate_launch(dim3 grid, dim3 block, size_t shared_bytes, bool together,
                        const std::function<void()> &thread) {
     const unsigned count = block.x * block.y * block.z;
@@ -107,6 +112,12 @@ void vd_emulate_launch(dim3 grid, dim3 block, size_t shared_bytes, bool together
                 grid.x, grid.y, grid.z, count, shared_bytes);
         abort();
     }
+    vd_emulate_submit([=] { run(grid, block, shared_bytes, together, thread); });
+}
+
+static void run(dim3 grid, dim3 block, size_t shared_bytes, bool together,
+                const std::function<void()> &thread) {
+    const unsigned count = block.x * block.y * block.z;
     /* Exactly as large as asked for, and full of NaN, so that AddressSanitizer sees what is beyond
      * and a test what nobody wrote. */
     float *shared = static_cast<float *>(malloc(shared_bytes));

@@ -1,8 +1,9 @@
 /* The part of CUDA's runtime that the backend uses, on the host: "device" memory is the heap, and
- * all work is done when the call returns. */
-#include <cuda_runtime_api.h>
+ * all work is done when the call returns, or kept where it is captured (graph.cpp). */
 #include <stdlib.h>
 #include <string.h>
+
+#include "queue.h"
 
 cudaError_t cudaGetDeviceCount(int *count) {
     *count = getenv("VD_EMULATED_NO_DEVICE") == NULL;
@@ -38,6 +39,10 @@ cudaError_t cudaMemGetInfo(size_t *left, size_t *total) {
 }
 
 cudaError_t cudaMalloc(void **out, size_t bytes) {
+    const cudaError_t error = vd_emulate_unrecordable();
+    *out = NULL;
+    if (error != cudaSuccess)
+        return error;
     *out = bytes <= DEVICE_BYTES ? aligned_alloc(256, (bytes + 255) / 256 * 256) : NULL;
     if (*out == NULL)
         return cudaErrorMemoryAllocation;
@@ -46,8 +51,10 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
 }
 
 cudaError_t cudaFree(void *p) {
-    free(p);
-    return cudaSuccess;
+    const cudaError_t error = vd_emulate_unrecordable();
+    if (error == cudaSuccess)
+        free(p);
+    return error;
 }
 
 cudaError_t cudaMallocHost(void **out, size_t bytes) {
@@ -58,17 +65,36 @@ cudaError_t cudaFreeHost(void *p) {
     return cudaFree(p);
 }
 
+typedef struct transfer {
+    void *dst;
+    const void *src;
+    int value;
+    size_t bytes;
+} transfer;
+
+static void run_copy(const void *data) {
+    const transfer *t = data;
+    memcpy(t->dst, t->src, t->bytes);
+}
+
+static void run_set(const void *data) {
+    const transfer *t = data;
+    memset(t->dst, t->value, t->bytes);
+}
+
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t stream) {
+    const transfer t = {.dst = dst, .src = src, .bytes = bytes};
     (void)kind;
     (void)stream;
-    memcpy(dst, src, bytes);
+    vd_emulate_work(run_copy, &t, sizeof t);
     return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t stream) {
+    const transfer t = {.dst = dst, .value = value, .bytes = bytes};
     (void)stream;
-    memset(dst, value, bytes);
+    vd_emulate_work(run_set, &t, sizeof t);
     return cudaSuccess;
 }
 
@@ -90,7 +116,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     (void)stream;
-    return cudaSuccess;
+    return vd_emulate_unrecordable();
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t *out) {
@@ -115,7 +141,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     (void)event;
-    return cudaSuccess;
+    return vd_emulate_unrecordable();
 }
 
 /* A different time at each call, so that the choice of a plan is tested too. */
@@ -124,10 +150,6 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end) 
     (void)start;
     (void)end;
     *ms = 1.0F + (float)(calls++ * 7 % 5);
-    return cudaSuccess;
-}
-
-cudaError_t cudaGetLastError(void) {
     return cudaSuccess;
 }
 
