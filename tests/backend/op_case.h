@@ -11,8 +11,9 @@
 
 enum { OP_CASE_BYTES = 256 };
 
-/* Calls run(user, line) for each line of cases/NAME that is not empty or a comment (#). Returns how
- * many there were; 0 also if the file cannot be read. */
+/* Calls run(user, line) for each line of cases/NAME that is not empty or a comment (#); with
+ * VD_TEST_EVERY=N for one in N, where a tool makes all too slow. Returns how many there were; 0
+ * also if the file cannot be read. */
 int op_cases(const char *name, void (*run)(void *user, const char *line), void *user);
 
 /* The number after KEY= in a line, and the index-th of a list such as 3x3 or 1,2; `missing` where

@@ -1,5 +1,5 @@
 /* Runs a UNet on inputs from a file, for comparisons with other implementations
- * (tools/check_unet.py): predict UNET_DIR IN.safetensors OUT.safetensors f32|bf16 THREADS
+ * (tools/check_unet.py): predict UNET_DIR IN.safetensors OUT.safetensors f32|bf16|f16 THREADS
  * IN: sample [B, C, F, H, W], context [B, T, D], timestep [B], and for SD XL text_embeds [B, W] and
  * time_ids [B, N]. OUT: sample. */
 #include <stdio.h>
@@ -82,10 +82,12 @@ static bool predict(unet_run *run, const char *in_path, const char *out_path) {
 int main(int argc, char **argv) {
     unet_run run;
     if (argc != 6) {
-        fprintf(stderr, "usage: %s UNET_DIR IN OUT f32|bf16 THREADS\n", argv[0]);
+        fprintf(stderr, "usage: %s UNET_DIR IN OUT f32|bf16|f16 THREADS\n", argv[0]);
         return 2;
     }
-    const vd_dtype dtype = strcmp(argv[4], "bf16") == 0 ? VD_BF16 : VD_F32;
+    const vd_dtype dtype = strcmp(argv[4], "bf16") == 0  ? VD_BF16
+                           : strcmp(argv[4], "f16") == 0 ? VD_F16
+                                                         : VD_F32;
     if (!run_open(&run, argv[1], dtype, (int)strtol(argv[5], NULL, 10)))
         return 1;
     const bool good = predict(&run, argv[2], argv[3]);
