@@ -168,6 +168,11 @@ vd_status vd_backend_synchronize(vd_backend *be) {
     return be->table->synchronize == NULL ? VD_OK : be->table->synchronize(be);
 }
 
+bool vd_backend_memory(const vd_backend *be, size_t *left, size_t *total) {
+    *left = *total = 0;
+    return be->table->memory != NULL && be->table->memory(be, left, total);
+}
+
 /* ---- weights ------------------------------------------------------------------------------- */
 
 static bool is_float(vd_dtype dtype) {
@@ -245,6 +250,25 @@ vd_status vd_weight_set_layer(vd_weight *w, const char *layer) {
     return w->layer != NULL ? VD_OK : vd_fail(VD_ERR_MEMORY, "no memory for a layer's name");
 }
 
+vd_status vd_backend_set_offload(vd_backend *be, bool on) {
+    if (be->table->set_offload == NULL)
+        return vd_fail(VD_ERR_USAGE,
+                       "offload: the %s backend computes in the machine's own memory, where the "
+                       "weights are already: leave the option out",
+                       vd_backend_name(be));
+    const vd_status st = be->table->set_offload(be, on);
+    be->offload = on && st == VD_OK;
+    return st;
+}
+
+bool vd_backend_offloads(const vd_backend *be) {
+    return be->offload || be->offloaded_bytes > 0;
+}
+
 size_t vd_backend_weight_bytes(const vd_backend *be) {
     return be->weight_bytes;
+}
+
+size_t vd_backend_offloaded_bytes(const vd_backend *be) {
+    return be->offloaded_bytes;
 }

@@ -56,6 +56,10 @@ vd_status vd_backend_download(vd_backend *be, void *dst_host, const void *src_de
 /* Device to device; goes in order with the ops and waits for nothing. */
 vd_status vd_backend_copy(vd_backend *be, void *dst, const void *src, size_t bytes);
 
+/* Bytes of the device's memory that are free, and its size. False: it is the host's
+ * (core/memory.h), or the device does not say. */
+bool vd_backend_memory(const vd_backend *be, size_t *left, size_t *total);
+
 /* Waits for what ops have begun; a download does so too. VD_ERR_BACKEND: one of them failed. */
 vd_status vd_backend_synchronize(vd_backend *be);
 
@@ -85,8 +89,16 @@ void vd_weight_destroy(vd_backend *be, vd_weight *w);
 /* The layer that a weight belongs to, as vd_exec_watch tells it; copied. VD_ERR_MEMORY. */
 vd_status vd_weight_set_layer(vd_weight *w, const char *layer);
 
-/* Bytes of packed weights alive on the device. */
+/* While on, matrices and kernels that are created stay in the host's memory, and come to the device
+ * one after the other for the ops that use them; the results are the same bits. For weights that do
+ * not fit the device beside what is computed. VD_ERR_USAGE: the device's memory is the host's. */
+vd_status vd_backend_set_offload(vd_backend *be, bool on);
+bool vd_backend_offloads(const vd_backend *be); /* some weights are on the host */
+
+/* Bytes of packed weights alive on the device, with room for those that come and go; and of those
+ * that stay on the host. */
 size_t vd_backend_weight_bytes(const vd_backend *be);
+size_t vd_backend_offloaded_bytes(const vd_backend *be);
 
 /* ---- execution ----------------------------------------------------------------------------- */
 
@@ -128,7 +140,8 @@ void vd_exec_set_interrupt(vd_exec *x, bool (*should_stop)(void *user), void *us
  * recording from then on: with the tensors and host values of the second time, and what then lies
  * in device memory. So body does not depend on anything else, and neither waits nor transfers. A
  * body that cannot be recorded is called each time, after one warning; so it is while the exec is
- * watched or profiled. Returns what body does; VD_ERR_BACKEND. */
+ * watched or profiled, or weights are
+ * offloaded. Returns what body does; VD_ERR_BACKEND. */
 vd_status vd_exec_repeat(vd_exec *x, const void *key1, const void *key2,
                          vd_status (*body)(void *user), void *user);
 

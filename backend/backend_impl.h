@@ -61,6 +61,9 @@ typedef struct vd_backend_table {
     vd_status (*record)(vd_backend *be, vd_status (*body)(void *user), void *user, void **out);
     vd_status (*replay)(vd_backend *be, void *recording);
     void (*forget)(vd_backend *be, void *recording);
+    /* Of the device; false: unknown. NULL where it is the host's. */
+    bool (*memory)(const vd_backend *be, size_t *left, size_t *total);
+    vd_status (*set_offload)(vd_backend *be, bool on); /* NULL where `memory` is */
     bool (*has_dtype)(const vd_backend *be, vd_dtype dtype);
     vd_dtype (*auto_dtype)(const vd_backend *be);
     vd_status (*create_linear)(vd_backend *be, const vd_weight_part *parts, int part_count,
@@ -79,6 +82,8 @@ struct vd_backend {
     char description[160];
     int threads;
     size_t weight_bytes; /* kept by the backend's create_* and destroy_weight */
+    size_t offloaded_bytes;
+    bool offload; /* new matrices stay on the host */
 };
 
 /* Common head of every backend's weights; the ops' shape checks read it. */

@@ -164,8 +164,9 @@ vd_status vd_exec_repeat(vd_exec *x, const void *key1, const void *key2,
                          vd_status (*body)(void *user), void *user) {
     const vd_backend_table *table = x->be->table;
     bool known = false;
-    if (table->record == NULL || x->unrecordable || x->dry || x->watch != NULL ||
-        x->profiler != NULL)
+    /* A repetition would not bring weights to the device. */
+    if (table->record == NULL || vd_backend_offloads(x->be) || x->unrecordable || x->dry ||
+        x->watch != NULL || x->profiler != NULL)
         return body(user);
     vd_repetition *r = find(x, key1, key2, &known);
     if (!known)

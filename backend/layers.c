@@ -6,7 +6,18 @@
 #include "core/text.h"
 
 vd_status vd_load_check(const vd_loader *l, const char *what) {
-    return vd_backend_on_host(l->be) ? vd_checkpoint_check_memory(l->ck, l->dtype, what) : VD_OK;
+    size_t left, total;
+    if (vd_backend_on_host(l->be) || vd_backend_offloads(l->be))
+        return vd_checkpoint_check_memory(l->ck, l->dtype, what);
+    const size_t bytes = vd_checkpoint_packed_bytes(l->ck, l->dtype);
+    if (!vd_backend_memory(l->be, &left, &total) || bytes <= left)
+        return VD_OK;
+    return vd_fail(VD_ERR_MEMORY,
+                   "%s: the %s would take %.2f GB of the device's memory in %s and %.2f of its "
+                   "%.2f GB are free: --offload leaves the UNet's weights on the host; or a 16-bit "
+                   "--dtype, or --backend cpu",
+                   vd_checkpoint_path(l->ck), what, (double)bytes / 1e9, vd_dtype_name(l->dtype),
+                   (double)left / 1e9, (double)total / 1e9);
 }
 
 /* PREFIX.LEAF from the checkpoint; data NULL if it is not there (the checkpoint remembers). */

@@ -52,7 +52,7 @@ static bool same_text(const char *a, const char *b) {
 
 static bool same_model(const cli_render_args *a, const cli_render_args *b) {
     return same_text(a->model, b->model) && same_text(a->backend, b->backend) &&
-           same_text(a->dtype, b->dtype) && a->threads == b->threads;
+           same_text(a->dtype, b->dtype) && a->threads == b->threads && a->offload == b->offload;
 }
 
 /* The model of the checker's job, opened when it is the first with it. */
@@ -70,7 +70,8 @@ static vd_model *model_of(checker *c, cli_job *job) {
     cli_batch_model *m = &b->models[b->model_count++];
     *m = (cli_batch_model){.args = &job->args};
     vd_status st = cli_render_open(&job->args, true, &m->model);
-    const char *option = st != VD_ERR_BACKEND        ? "model"
+    const char *option = st == VD_ERR_USAGE          ? "offload"
+                         : st != VD_ERR_BACKEND      ? "model"
                          : origin_of(job, "backend") ? "backend"
                                                      : "dtype";
     /* A file that asks for what is not on this machine is an error of the file. */

@@ -26,6 +26,8 @@ int cli_bench(int argc, char **argv) {
         {"dtype", 0, CLI_CHOICE, &a.dtype, "TYPE", "auto, f32, bf16 or f16 (auto: the fastest)",
          dtypes, NULL},
         {"threads", 0, CLI_INT, &a.threads, "N", "CPU threads (one per core)", NULL, NULL},
+        {"offload", 0, CLI_FLAG, &a.offload, NULL,
+         "weights stay in the host's memory and come to the device layer by layer", NULL, NULL},
         {"json", 0, CLI_FLAG, &a.json, NULL, "print one JSON object", NULL, NULL},
     };
     cli_command command = {.name = "bench",

@@ -10,7 +10,7 @@ typedef struct bench_args {
     struct {
         bool width, height, frames; /* else the model's own */
     } has;
-    bool json;
+    bool json, offload;
 } bench_args;
 
 typedef struct bench_times {
@@ -26,6 +26,7 @@ typedef struct bench_result {
     double load_ms;      /* from the files to ready for the first step */
     int64_t peak_rss_bytes;
     size_t weight_bytes, arena_bytes; /* packed weights; activations and scratch of a step */
+    size_t offloaded_bytes;           /* weights that stay on the host */
     double tflop;                     /* of one forward */
     double matmul_peak_tflops;
     vd_op_profile *ops; /* of one step; malloc'ed, longest first */

@@ -223,7 +223,11 @@ static vd_status set_added(bench *b, const bench_result *r) {
 static vd_status load(bench *b, const vd_settings *settings, const char *folder, bench_result *r) {
     vd_status st;
     const double start = vd_now_s();
+    if (b->a->offload)
+        VD_TRY(vd_backend_set_offload(b->be, true));
     VD_TRY(vd_unet_open(b->be, folder, b->dtype, &b->unet));
+    if (b->a->offload)
+        VD_TRY(vd_backend_set_offload(b->be, false));
     if (vd_unet_get_config(b->unet)->added_width > 0)
         VD_TRY(set_added(b, r));
     if (settings)
@@ -235,6 +239,7 @@ static vd_status load(bench *b, const vd_settings *settings, const char *folder,
     VD_TRY(vd_unet_set_context(b->unet, b->x, &b->states));
     r->load_ms = (vd_now_s() - start) * 1e3;
     r->weight_bytes = vd_backend_weight_bytes(b->be);
+    r->offloaded_bytes = vd_backend_offloaded_bytes(b->be);
     r->arena_bytes = vd_exec_peak_bytes(b->x);
 done:
     return st;

@@ -33,6 +33,7 @@ vd_status bench_print_json(const bench_result *r) {
     vd_json_put_double(w, "load_ms", r->load_ms);
     vd_json_put_int(w, "peak_rss_bytes", r->peak_rss_bytes);
     vd_json_put_int(w, "weight_bytes", (int64_t)r->weight_bytes);
+    vd_json_put_int(w, "offloaded_bytes", (int64_t)r->offloaded_bytes);
     vd_json_put_int(w, "arena_bytes", (int64_t)r->arena_bytes);
     vd_json_put_double(w, "tflop", r->tflop);
     vd_json_put_double(w, "matmul_peak_tflops", r->matmul_peak_tflops);
@@ -102,6 +103,8 @@ void bench_print_table(const bench_result *r) {
     printf("peak memory %.0f MiB: packed weights %.0f, activations %.0f\n",
            (double)r->peak_rss_bytes / 1048576, (double)r->weight_bytes / 1048576,
            (double)r->arena_bytes / 1048576);
+    if (r->offloaded_bytes > 0)
+        printf("on the host: %.0f MiB of weights\n", (double)r->offloaded_bytes / 1048576);
     printf("one forward %.3f TFLOP at %.3f TFLOP/s; best matrix product %.3f TFLOP/s\n\n", r->tflop,
            rate(r->tflop, r->forward.min_ms * 1e-3), r->matmul_peak_tflops);
     printf("%-44s %5s %9s %6s %8s %6s %7s\n", "op, of one guided step", "calls", "ms", "share",

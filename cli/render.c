@@ -74,6 +74,10 @@ void cli_render_options(cli_render_args *a, cli_option options[CLI_RENDER_OPTION
         {"backend", 0, CLI_CHOICE, &a->backend, "NAME", "auto, cpu or cuda (auto)", BACKENDS, NULL},
         {"dtype", 0, CLI_CHOICE, &a->dtype, "TYPE", "auto, f32, bf16 or f16 (auto: the fastest)",
          DTYPES, NULL},
+        {"offload", 0, CLI_FLAG, &a->offload, NULL,
+         "for a device with too little memory: the UNet's weights stay in the host's and come "
+         "layer by layer; slower, the same frames",
+         NULL, NULL},
         {"threads", 0, CLI_INT, &a->threads, "N", "CPU threads (one per core)", NULL, NULL},
         {"codec", 0, CLI_TEXT, &a->codec, "NAME", "video encoder of libavcodec (libx264)", NULL,
          NULL},

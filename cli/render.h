@@ -19,6 +19,7 @@ typedef struct cli_render_args {
     struct {
         bool width, height, scale, frames, fps, method, seed, repeat;
     } has;
+    bool offload;
     bool force;       /* also what is finished */
     bool decode_only; /* latents are final */
     bool re_encode;   /* the output, from its own settings and final latents */
@@ -28,7 +29,7 @@ typedef struct cli_render_args {
 
 /* ---- render.c: the options ------------------------------------------------------------------- */
 
-enum { CLI_RENDER_OPTIONS = 39 };
+enum { CLI_RENDER_OPTIONS = 40 };
 
 cli_render_args cli_render_defaults(void);
 

@@ -156,7 +156,8 @@ vd_status cli_render_open(const cli_render_args *a, bool keep_loaded, vd_model *
                                 .backend = a->backend,
                                 .dtype = a->dtype,
                                 .threads = (int)a->threads,
-                                .keep_loaded = keep_loaded};
+                                .keep_loaded = keep_loaded,
+                                .offload = a->offload};
     VD_TRY(vd_model_open(&options, out));
 done:
     free(shipped);

@@ -130,10 +130,15 @@ const char *vd_checkpoint_name(const vd_checkpoint *ck, size_t index) {
     return ck->entries[index].name;
 }
 
-vd_status vd_checkpoint_check_memory(const vd_checkpoint *ck, vd_dtype dtype, const char *what) {
+size_t vd_checkpoint_packed_bytes(const vd_checkpoint *ck, vd_dtype dtype) {
     size_t bytes = 0;
     for (size_t i = 0; i < ck->count; i++)
         bytes += (size_t)vd_tensor_elements(&ck->entries[i].tensor) * vd_dtype_bytes(dtype);
+    return bytes;
+}
+
+vd_status vd_checkpoint_check_memory(const vd_checkpoint *ck, vd_dtype dtype, const char *what) {
+    const size_t bytes = vd_checkpoint_packed_bytes(ck, dtype);
     const size_t available = vd_memory_available();
     if (bytes <= available)
         return VD_OK;

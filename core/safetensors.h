@@ -36,6 +36,9 @@ const char *vd_checkpoint_path(const vd_checkpoint *ck);
 size_t vd_checkpoint_count(const vd_checkpoint *ck);
 const char *vd_checkpoint_name(const vd_checkpoint *ck, size_t index); /* sorted by name */
 
+/* Of all its values in `dtype`. */
+size_t vd_checkpoint_packed_bytes(const vd_checkpoint *ck, vd_dtype dtype);
+
 /* VD_ERR_MEMORY, with the figures, if all its values in `dtype` cannot be had beside what is.
  * `what` names the network. */
 vd_status vd_checkpoint_check_memory(const vd_checkpoint *ck, vd_dtype dtype, const char *what);

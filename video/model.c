@@ -163,6 +163,12 @@ done:
     return st;
 }
 
+/* Whether it can be, before anything is loaded. */
+static vd_status try_offload(vd_backend *be) {
+    const vd_status st = vd_backend_set_offload(be, true);
+    return st == VD_OK ? vd_backend_set_offload(be, false) : st;
+}
+
 vd_status vd_model_open_folders(vd_model_folders *folders, const vd_model_options *options,
                                 vd_model **out) {
     vd_status st = VD_OK;
@@ -179,6 +185,9 @@ vd_status vd_model_open_folders(vd_model_folders *folders, const vd_model_option
     m->auto_dtype = !options->dtype || strcmp(options->dtype, "auto") == 0;
     m->zeros_without_negative = true; /* diffusers' default */
     VD_TRY(vd_backend_open(options->backend ? options->backend : "auto", options->threads, &m->be));
+    if (options->offload)
+        VD_TRY(try_offload(m->be));
+    m->offload = options->offload;
     VD_TRY(vd_backend_parse_dtype(m->be, options->dtype, &m->dtype));
     VD_TRY(read_configs(m));
     m->info.backend = vd_backend_description(m->be);
@@ -318,7 +327,15 @@ done:
 
 vd_status vd_model_need_unet(vd_model *m) {
     const double start_s = vd_now_s();
-    vd_status st = m->unet ? VD_OK : vd_unet_open(m->be, m->folder.unet, m->dtype, &m->unet);
+    vd_status st = VD_OK;
+    if (m->unet)
+        return st;
+    if (m->offload)
+        VD_TRY(vd_backend_set_offload(m->be, true));
+    st = vd_unet_open(m->be, m->folder.unet, m->dtype, &m->unet);
+    if (m->offload && st == VD_OK)
+        st = vd_backend_set_offload(m->be, false);
+done:
     m->times.load_s += vd_now_s() - start_s;
     return st;
 }
@@ -356,11 +373,12 @@ done:
 }
 
 void vd_model_release_text(vd_model *m, int i) {
-    if (m->keep_loaded)
+    if (m->keep_loaded && !m->offload)
         return;
     vd_tokenizer_destroy(m->tokenizer[i]);
     vd_clip_destroy(m->clip[i]);
-    vd_text_cache_clear(&m->texts[i]);
+    if (!m->keep_loaded)
+        vd_text_cache_clear(&m->texts[i]);
     m->tokenizer[i] = NULL;
     m->clip[i] = NULL;
     vd_memory_trim();
@@ -375,7 +393,7 @@ void vd_model_release_unet(vd_model *m) {
 }
 
 void vd_model_release_vae(vd_model *m) {
-    if (m->keep_loaded)
+    if (m->keep_loaded && !m->offload)
         return;
     vd_vae_destroy(m->vae);
     m->vae = NULL;

@@ -24,7 +24,7 @@ typedef struct vd_model_folders {
 struct vd_model {
     vd_backend *be;
     vd_dtype dtype;
-    bool keep_loaded;
+    bool keep_loaded, offload;
     bool auto_backend, auto_dtype; /* chosen by the program: the machine decides */
     bool zeros_without_negative;   /* no negative prompt: zero states instead of those of "" */
     vd_model_folders folder;
@@ -71,7 +71,7 @@ vd_status vd_model_scheduler(const vd_model *model, const char *name, vd_schedul
 vd_status vd_model_schedule(const vd_model *model, const vd_render_request *r, size_t count,
                             vd_scheduler **out);
 
-/* Called when a stage ends; keeps the network if keep_loaded. */
+/* Called when a stage ends; keeps the network if keep_loaded, with offload the UNet alone. */
 void vd_model_release_text(vd_model *model, int index);
 void vd_model_release_unet(vd_model *model);
 void vd_model_release_vae(vd_model *model);

@@ -37,6 +37,8 @@ typedef struct vd_model_options {
     int threads;         /* 0: one per core */
     bool keep_loaded;    /* keep the networks between renders instead of releasing each one when
                             the next stage begins */
+    bool offload; /* the UNet's weights stay in the host's memory and come to the device layer by
+                     layer; of the other networks nothing stays on the device. The same frames. */
 } vd_model_options;
 
 typedef struct vd_model_info {
@@ -53,7 +55,8 @@ typedef struct vd_model_info {
 } vd_model_info;
 
 /* Reads the folder's configs; weights are read when a stage needs them. VD_ERR_INPUT: not a folder
- * that this program can run; VD_ERR_BACKEND; VD_ERR_USAGE: an unknown backend or dtype. */
+ * that this program can run; VD_ERR_BACKEND; VD_ERR_USAGE: an unknown backend or dtype, or
+ * offload where the device's memory is the host's. */
 VD_API vd_status vd_model_open(const vd_model_options *options, vd_model **out);
 VD_API void vd_model_close(vd_model *model);
 

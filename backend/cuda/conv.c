@@ -5,6 +5,7 @@
 
 #include "backend/cuda/conv_plan.h"
 #include "backend/cuda/gemm.h"
+#include "backend/cuda/offload.h"
 
 typedef struct conv_job {
     vd_tensor *dst;
@@ -160,7 +161,7 @@ static bool suits_dnn(const vd_exec *x, const conv_job *job) {
 
 /* cuDNN has one row of biases for all images or one for each. */
 static vd_status run_plan(vd_exec *x, const conv_job *job, const vd_cuda_conv_plan *plan,
-                          int64_t bias_rows) {
+                          const void *w, int64_t bias_rows) {
     const vd_cuda_conv_scratch s = vd_cuda_conv_scratch_of(plan);
     void *rows = NULL, *scratch = NULL;
     vd_status st;
@@ -169,7 +170,7 @@ static vd_status run_plan(vd_exec *x, const conv_job *job, const vd_cuda_conv_pl
     if (x->dry)
         goto done;
     const vd_cuda_conv_args args = {.src = job->src->data,
-                                    .w = vd_cuda_weight_of(job->w)->memory,
+                                    .w = w,
                                     .residual = job->residual == NULL ? NULL : job->residual->data,
                                     .bias = job->add != NULL ? rows : vd_cuda_vector(job->bias),
                                     .bias_run_images = bias_rows > 1 ? 1 : job->shape.n,
@@ -224,8 +225,14 @@ vd_status vd_cuda_conv2d(vd_exec *x, vd_tensor *dst, const vd_tensor *src, const
                                   .bias_rows = bias_rows,
                                   .residual = residual != NULL};
     vd_cuda_conv_plan *plan;
-    vd_status st = vd_cuda_plan_conv(vd_cuda(x), &key, vd_cuda_weight_of(w)->memory, &plan);
-    if (st != VD_OK)
-        return st;
-    return plan->way == VD_CUDA_TAPS ? run_taps(x, &job) : run_plan(x, &job, plan, bias_rows);
+    const void *memory;
+    vd_status st;
+    VD_TRY(vd_cuda_weight_acquire(x->be, w, &memory));
+    VD_TRY(vd_cuda_plan_conv(vd_cuda(x), &key, memory, &plan));
+    if (plan->way == VD_CUDA_TAPS)
+        return run_taps(x, &job);
+    VD_TRY(run_plan(x, &job, plan, memory, bias_rows));
+    VD_TRY(vd_cuda_weight_release(x->be, w));
+done:
+    return st;
 }

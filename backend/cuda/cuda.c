@@ -1,4 +1,5 @@
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/offload.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,10 +20,22 @@ vd_status vd_cuda_status(cudaError_t error, const char *doing) {
                        "--backend cpu",
                        doing);
     case cudaErrorInsufficientDriver:
+    case cudaErrorSystemDriverMismatch:
+    case cudaErrorCompatNotSupportedOnDevice:
         return vd_fail(
             VD_ERR_BACKEND,
             "the NVIDIA driver is too old for CUDA %d.%d: update it, or use --backend cpu",
             CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    case cudaErrorECCUncorrectable:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorHardwareStackError:
+    case cudaErrorUnknown:
+        return vd_fail(VD_ERR_BACKEND,
+                       "the CUDA device was lost %s (%s): nothing more can be computed in this "
+                       "process; see nvidia-smi and the system's log, then give the command again",
+                       doing, cudaGetErrorString(error));
     case cudaErrorNoDevice:
         return vd_fail(VD_ERR_BACKEND, "there is no CUDA device here: use --backend cpu");
     case cudaErrorNoKernelImageForDevice:
@@ -32,10 +45,8 @@ vd_status vd_cuda_status(cudaError_t error, const char *doing) {
     case cudaErrorDevicesUnavailable:
         return vd_fail(VD_ERR_BACKEND, "the CUDA device is in use by others or cannot be reached");
     default:
-        return vd_fail(VD_ERR_BACKEND,
-                       "CUDA failed %s: %s; the device may be lost, and nothing of this run can "
-                       "be used",
-                       doing, cudaGetErrorString(error));
+        return vd_fail(VD_ERR_BACKEND, "CUDA failed %s: %s; nothing of this run can be used", doing,
+                       cudaGetErrorString(error));
     }
 }
 
@@ -50,7 +61,7 @@ vd_status vd_cuda_take(size_t bytes, void **out) {
     (void)cudaMemGetInfo(&left, &total);
     return vd_fail(VD_ERR_MEMORY,
                    "the CUDA device cannot give %.2f GB: %.2f GB of its %.2f GB are free; use a "
-                   "smaller size or fewer frames, a 16-bit --dtype, or --backend cpu",
+                   "smaller size or fewer frames, a 16-bit --dtype, --offload, or --backend cpu",
                    GIGABYTES(bytes), GIGABYTES(left), GIGABYTES(total));
 }
 
@@ -65,6 +76,7 @@ static void cuda_close(vd_backend *be) {
     vd_cuda_conv_plans_destroy(cuda);
     vd_cuda_maps_destroy(cuda);
     vd_cuda_attention_plans_destroy(cuda);
+    vd_cuda_offload_destroy(cuda);
     vd_cuda_cache_destroy(cuda->cache);
     vd_blas_destroy(cuda->blas);
     vd_dnn_destroy(cuda->dnn);
@@ -174,6 +186,11 @@ static vd_status cuda_synchronize(vd_backend *be) {
     return vd_cuda_status(cudaStreamSynchronize(cuda->stream), "computing");
 }
 
+static bool cuda_memory(const vd_backend *be, size_t *left, size_t *total) {
+    (void)be;
+    return cudaMemGetInfo(left, total) == cudaSuccess;
+}
+
 static bool cuda_has_dtype(const vd_backend *be, vd_dtype dtype) {
     const vd_cuda_device *cuda = be->device;
     return dtype == VD_F32 || dtype == VD_F16 ||
@@ -218,6 +235,8 @@ const vd_backend_table vd_cuda_backend = {
     .record = vd_cuda_record,
     .replay = vd_cuda_replay,
     .forget = vd_cuda_forget,
+    .memory = cuda_memory,
+    .set_offload = vd_cuda_set_offload,
     .has_dtype = cuda_has_dtype,
     .auto_dtype = cuda_auto_dtype,
     .create_linear = vd_cuda_create_linear,

@@ -31,13 +31,16 @@ typedef struct vd_cuda_device {
     struct vd_cuda_attention_plan *attend; /* attention.c */
     struct vd_cuda_map *maps;              /* conv.c */
     vd_cuda_cache *cache;
+    struct vd_cuda_offload *offload;           /* offload.c; NULL: never asked for */
     vd_cuda_staging staging[VD_CUDA_STAGINGS]; /* made when first needed */
 } vd_cuda_device;
 
 typedef struct vd_cuda_weight {
     vd_weight head; /* first: a vd_weight * of this backend points here */
-    void *memory;   /* matrix [out, k], kernel [out, taps, in], or float32 values */
-    void *rounded;  /* a vector's values in `rounded_dtype`, for products that want them so */
+    void *memory; /* matrix [out, k], kernel [out, taps, in], or float32 values; NULL: in `host` */
+    void *host;   /* the same, pinned; the values come to the device to be used (offload.h) */
+    int number, next;
+    void *rounded; /* a vector's values in `rounded_dtype`, for products that want them so */
     vd_dtype rounded_dtype;
     size_t bytes;
 } vd_cuda_weight;

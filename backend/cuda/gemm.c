@@ -4,6 +4,7 @@
 #include "backend/cuda/gemm.h"
 
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/offload.h"
 
 enum {
     ALIGN_BYTES = 64,
@@ -13,8 +14,9 @@ enum {
 
 typedef struct product_job {
     const vd_cuda_product *p;
-    bool direct;  /* nothing is left to do after cuBLASLt */
-    bool convert; /* a is converted or gathered to scratch */
+    bool direct;   /* nothing is left to do after cuBLASLt */
+    bool convert;  /* a is converted or gathered to scratch */
+    const void *w; /* device */
     int64_t chunk_rows;
     size_t a_bytes, result_bytes, workspace_bytes;
     unsigned char *scratch;
@@ -142,8 +144,7 @@ static vd_status finish_rows(vd_exec *x, const product_job *job, int64_t first, 
 static vd_status run_chunk(vd_exec *x, const product_job *job, int64_t first, int64_t count) {
     const vd_cuda_product *p = job->p;
     const vd_tensor *r = p->residual;
-    vd_blas_args args = {.w = vd_cuda_weight_of(p->w)->memory,
-                         .workspace = job->scratch + job->a_bytes + job->result_bytes};
+    vd_blas_args args = {.w = job->w, .workspace = job->scratch + job->a_bytes + job->result_bytes};
     vd_blas_plan *plan;
     vd_status st;
     VD_TRY(plan_of(x, job, count, &plan));
@@ -171,8 +172,10 @@ vd_status vd_cuda_product_run(vd_exec *x, const vd_cuda_product *p) {
     VD_TRY(make_plans(x, &job));
     VD_TRY(vd_exec_scratch(x, job.a_bytes + job.result_bytes + job.workspace_bytes, &scratch));
     job.scratch = scratch;
+    VD_TRY(vd_cuda_weight_acquire(x->be, p->w, &job.w));
     for (int64_t first = 0; first < p->rows && !x->dry; first += job.chunk_rows)
         VD_TRY(run_chunk(x, &job, first, smaller(job.chunk_rows, p->rows - first)));
+    VD_TRY(vd_cuda_weight_release(x->be, p->w));
 done:
     vd_exec_scratch_free(x, scratch);
     return st;

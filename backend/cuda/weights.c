@@ -1,9 +1,9 @@
 /* Weights: converted row by row in pinned memory, and copied to the device while the next rows are
- * being converted. */
+ * being converted; or kept in pinned memory (offload.h). */
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cuda/cuda.h"
+#include "backend/cuda/offload.h"
 
 static vd_status make_staging(vd_cuda_device *cuda) {
     vd_status st = VD_OK;
@@ -24,7 +24,8 @@ done:
 
 typedef struct sender {
     vd_cuda_device *cuda;
-    unsigned char *to; /* device */
+    unsigned char *to; /* device, */
+    bool on_host;      /* or the host's own memory */
     size_t filled;
     int turn;
 } sender;
@@ -65,6 +66,14 @@ done:
     return st;
 }
 
+static vd_status put(sender *s, const void *data, size_t bytes) {
+    if (!s->on_host)
+        return send(s, data, bytes);
+    memcpy(s->to, data, bytes);
+    s->to += bytes;
+    return VD_OK;
+}
+
 static vd_status end(sender *s) {
     vd_status st = s->filled > 0 ? flush(s) : VD_OK;
     return st == VD_OK
@@ -85,7 +94,7 @@ done:
 
 /* ---- matrices and kernels ------------------------------------------------------------------- */
 
-static vd_status create(vd_backend *be, size_t bytes, vd_cuda_weight **out) {
+static vd_status create(vd_backend *be, size_t bytes, bool offload, vd_cuda_weight **out) {
     *out = NULL;
     vd_status st = make_staging(be->device);
     if (st != VD_OK)
@@ -94,6 +103,14 @@ static vd_status create(vd_backend *be, size_t bytes, vd_cuda_weight **out) {
     if (w == NULL) {
         (void)vd_fail(VD_ERR_MEMORY, "no memory for a weight");
         return VD_ERR_MEMORY;
+    }
+    if (offload) {
+        st = vd_cuda_offload_weight(be, w, bytes);
+        if (st == VD_OK)
+            *out = w;
+        else
+            free(w);
+        return st;
     }
     st = vd_cuda_take(bytes, &w->memory);
     if (st != VD_OK) {
@@ -121,7 +138,7 @@ static vd_status send_part(sender *s, const vd_weight_part *part, int64_t taps, 
                           t->dtype, row);
         if (taps > 1)
             vd_turn_taps(flat + row * size, flat, part->columns, taps, size);
-        VD_TRY(send(s, flat + (taps > 1 ? row * size : 0), row * size));
+        VD_TRY(put(s, flat + (taps > 1 ? row * size : 0), row * size));
     }
 done:
     free(flat);
@@ -132,11 +149,14 @@ static vd_status create_matrix(vd_backend *be, const vd_weight_part *parts, int 
                                vd_dtype dtype, const vd_weight *head, vd_weight **out) {
     const int64_t taps = (int64_t)head->kernel_h * head->kernel_w;
     vd_cuda_weight *w;
-    vd_status st = create(be, (size_t)(head->out * head->in * taps) * vd_dtype_bytes(dtype), &w);
+    vd_status st =
+        create(be, (size_t)(head->out * head->in * taps) * vd_dtype_bytes(dtype), be->offload, &w);
     if (st != VD_OK || w == NULL)
         return st;
     w->head = *head;
-    sender s = {.cuda = be->device, .to = w->memory};
+    sender s = {.cuda = be->device,
+                .to = w->host != NULL ? w->host : w->memory,
+                .on_host = w->host != NULL};
     for (int i = 0; i < part_count; i++)
         VD_TRY(send_part(&s, &parts[i], taps, dtype));
     VD_TRY(end(&s));
@@ -179,7 +199,7 @@ vd_status vd_cuda_create_vector(vd_backend *be, const vd_tensor *parts, int part
     for (int i = 0; i < part_count; i++)
         length += vd_tensor_elements(&parts[i]);
     vd_cuda_weight *w;
-    vd_status st = create(be, (size_t)length * sizeof(float), &w);
+    vd_status st = create(be, (size_t)length * sizeof(float), false, &w);
     if (st != VD_OK || w == NULL)
         return st;
     w->head = (vd_weight){.kind = VD_WEIGHT_VECTOR,
@@ -247,7 +267,10 @@ done:
 /* cudaFree waits for what still uses the memory. */
 void vd_cuda_destroy_weight(vd_backend *be, vd_weight *weight) {
     vd_cuda_weight *w = vd_cuda_weight_of(weight);
-    be->weight_bytes -= w->bytes;
+    if (w->host != NULL)
+        vd_cuda_offload_forget(be, w);
+    else
+        be->weight_bytes -= w->bytes;
     (void)cudaFree(w->memory);
     (void)cudaFree(w->rounded);
     free(w);
