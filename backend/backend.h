@@ -140,8 +140,7 @@ void vd_exec_set_interrupt(vd_exec *x, bool (*should_stop)(void *user), void *us
  * recording from then on: with the tensors and host values of the second time, and what then lies
  * in device memory. So body does not depend on anything else, and neither waits nor transfers. A
  * body that cannot be recorded is called each time, after one warning; so it is while the exec is
- * watched or profiled, or weights are
- * offloaded. Returns what body does; VD_ERR_BACKEND. */
+ * watched or profiled, or weights are offloaded. Returns what body does; VD_ERR_BACKEND. */
 vd_status vd_exec_repeat(vd_exec *x, const void *key1, const void *key2,
                          vd_status (*body)(void *user), void *user);
 
