@@ -92,6 +92,32 @@ static void test_batch_items(unet_run *run) {
     CHECK(golden_close(g) == 0);
 }
 
+/* Sinusoids that are on the device already: the bits of those that the forward sends. */
+static void test_waves(unet_run *run) {
+    enum { MOST_VALUES = 1024 };
+    const int64_t width = vd_unet_get_config(run->u)->channels[0];
+    golden *g = golden_open(manifest);
+    golden_case *c = golden_find(g, "t2v-plain-batch2");
+    inputs in = {0};
+    float rows[MOST_VALUES];
+    CHECK(2 * width <= MOST_VALUES);
+    if (c != NULL && inputs_read(c, &in) && 2 * width <= MOST_VALUES) {
+        const vd_tensor shape = VD_VIEW(NULL, VD_F32, in.sample_shape.dim[0], width);
+        for (int64_t i = 0; i < shape.dim[0]; i++)
+            vd_timestep_embedding(rows + i * width, width, in.timestep[i]);
+        const vd_tensor waves = run_upload(run, &shape, rows);
+        const vd_unet_hooks hooks = {.waves = &waves};
+        float *sent = predict(run, &in, NULL), *there = predict(run, &in, &hooks);
+        CHECK(same_bits(sent, there, prediction_size(&in) * sizeof(float)));
+        golden_skip(c, "sample", "compared by test_golden");
+        vd_backend_free(run->be, waves.data);
+        free(sent);
+        free(there);
+    }
+    inputs_free(&in);
+    CHECK(golden_close(g) == 0);
+}
+
 /* ---- taps ----------------------------------------------------------------------------------- */
 
 typedef struct tap_user {
@@ -244,6 +270,10 @@ static void test_wrong_calls(unet_run *run) {
     sample.dim[0] = 1;
     CHECK_FAILS(vd_unet_forward(u, run->x, &sample, &sample, timestep + 2, NULL), VD_ERR_BACKEND,
                 "timestep");
+    const vd_tensor waves = {.data = run, .dtype = VD_F32, .rank = 2, .dim = {1, 7}};
+    const vd_unet_hooks hooks = {.waves = &waves};
+    CHECK_FAILS(vd_unet_forward(u, run->x, &sample, &sample, timestep, &hooks), VD_ERR_BACKEND,
+                "sinusoids");
     CHECK_FAILS(vd_unet_set_added(u, 1, text.data, 6, timestep), VD_ERR_BACKEND,
                 "not for 6 time ids");
     sample.dim[1] = 5;
@@ -284,6 +314,7 @@ int main(void) {
         test_golden(&run, "t2v-ms");
         test_taps(&run, "t2v-ms");
         test_batch_items(&run);
+        test_waves(&run);
         test_stopped(&run);
         test_wrong_calls(&run);
         run_close(&run);
