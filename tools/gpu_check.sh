@@ -72,15 +72,17 @@ if grep -q Skipped "$build.tests"; then
 fi
 
 if [ "$whole" = yes ]; then
-    say "the program: the same frames twice"
+    say "the program: the same frames twice, and with --offload"
     frames() {
         timeout "$(until_s 320)" "$build/vidilate" render --model models/shapes --backend cuda --steps 4 \
-            --frames 2 --prompt "a red circle" -o hash:
+            --frames 2 --prompt "a red circle" -o hash: "$@"
     }
     first=$(frames) || failed render
-    second=$(frames) || failed render
+    second=$(frames --threads 1) || failed render
+    third=$(frames --offload) || failed "render --offload"
     echo "$first"
     [ "${first##*sha256:}" = "${second##*sha256:}" ] || failed "two renders differ"
+    [ "${first##*sha256:}" = "${third##*sha256:}" ] || failed "--offload changes the frames"
 fi
 
 # The operations' tests reach all kernels; of their cases every so many, for each is slow here.

@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import pathlib
+import signal
 import struct
 import subprocess
 import sys
@@ -194,10 +195,10 @@ def mean_ms_once(device, f):
     return (time.perf_counter() - start) * 1e3
 
 
-def run(args, *command):
+def run(args, *command, **env):
     left = args.end - time.monotonic()
     result = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True, timeout=max(left, 5),
-                            env=dict(os.environ, VD_TEST_BACKEND=os.environ.get("VD_TEST_BACKEND", "cuda")))
+                            env=dict(os.environ, **env, VD_TEST_BACKEND=os.environ.get("VD_TEST_BACKEND", "cuda")))
     if result.returncode != 0:
         raise RuntimeError(f"{command[0]}: exit code {result.returncode}: {result.stdout[-300:]}")
     return result.stdout
@@ -310,8 +311,9 @@ def time_steps(args, model, product):
     sizes = ["8x8", "16x16"] if args.small else ["32x32", "64x64", "128x128"]
     middle = sizes[1]
     cases = sizes + [f"{middle},{settings['redilated']}", f"{middle},{settings['dispersed']}", middle]
-    lines = run(args, f"{args.build}/tests/unet3d/unet_steps", model / "unet", "f32" if args.small else "bf16",
-                2 if args.small else 16, 2 if args.small else 8, *cases)
+    program = (f"{args.build}/tests/unet3d/unet_steps", model / "unet", "f32" if args.small else "bf16",
+               2 if args.small else 16, 2 if args.small else 8)
+    lines = run(args, *program, *cases)
     rows = [json.loads(line) for line in lines.splitlines()]
     plain = {}
     for r in rows[:len(sizes)]:
@@ -329,6 +331,10 @@ def time_steps(args, model, product):
     memory = [r["arena_bytes"] + r["weight_bytes"] for r in (dispersed, redilated)]
     verdict((ratio <= 1.1 and memory[0] <= 1.1 * memory[1]) or args.small, f"dispersed: {ratio:.3f}x of the re-dilated "
             f"step, {memory[0] / memory[1]:.3f}x of its memory (limit 1.10)")
+    if os.environ.get("VD_TEST_BACKEND") != "cpu":
+        r = json.loads(run(args, *program, middle, VD_TEST_OFFLOAD="1"))
+        print(f"{middle} with --offload: {r['step_ms'] / base_ms:.2f}x of the plain step, "
+              f"{(r['arena_bytes'] + r['weight_bytes']) / 2**20:.0f} MiB of the device")
     return plain
 
 
@@ -414,6 +420,11 @@ def main():
     widths, args.text, head = ((32, 32, 64, 64), 32, 16) if args.small else (WIDTHS, TEXT_WIDTH, HEAD)
     if args.device == "cpu" and not args.small:
         sys.exit("FAILED PyTorch has no CUDA device")
+
+    def out_of_time(*_):
+        raise TimeoutError(f"no end within {args.seconds:.0f} s")
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, args.seconds)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     with tempfile.TemporaryDirectory() as temp:
         model = args.model or pathlib.Path(temp, "model")

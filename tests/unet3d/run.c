@@ -10,6 +10,8 @@ bool run_open(unet_run *run, const char *dir, vd_dtype dtype, int threads) {
     vd_status st;
     VD_TRY(vd_backend_open(check_backend(), threads, &run->be));
     VD_TRY(vd_exec_create(run->be, dtype, &run->x));
+    if (getenv("VD_TEST_OFFLOAD") != NULL)
+        VD_TRY(vd_backend_set_offload(run->be, true));
     VD_TRY(vd_unet_open(run->be, dir, dtype, &run->u));
     return true;
 done:

@@ -10,7 +10,8 @@ typedef struct unet_run {
     vd_unet *u;
 } unet_run;
 
-/* NULL-safe in the other calls' sense: after a failure (reported on stderr) u is NULL. */
+/* With VD_TEST_OFFLOAD the weights stay on the host. NULL-safe in the other calls' sense: after a
+ * failure (reported on stderr) u is NULL. */
 bool run_open(unet_run *run, const char *dir, vd_dtype dtype, int threads);
 void run_close(unet_run *run);
 

@@ -3,9 +3,10 @@
  *
  *     unet_steps UNET_DIR f32|bf16|f16 FRAMES RUNS CASE...     CASE: HxW or HxW,SETTINGS.json
  *
- * H and W are latents. All cases run in one process, one JSON object a line: the least and median
- * milliseconds of a step after one that does not count, the work of one branch, and the memory.
- * VD_TEST_BACKEND names the backend. */
+ * H and W are latents. A device that can repeats a recorded step, as in a render; the arithmetic of
+ * guidance and sampler is not in it. All cases run in one process, one JSON object a line: the
+ * least and median milliseconds of a step after one that does not count, the work of one branch,
+ * and the memory. VD_TEST_BACKEND names the backend. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,8 @@ typedef struct timer {
     vd_dtype dtype;
     int64_t frames;
     int runs;
-    vd_tensor sample, output, states; /* device */
+    vd_exec *x;
+    vd_tensor sample, output, states, waves; /* device */
     vd_method_plan *plan;
 } timer;
 
@@ -45,25 +47,30 @@ static vd_status random_tensor(const timer *t, vd_tensor *shape, uint64_t seed) 
     return shape->data != NULL ? VD_OK : VD_ERR_MEMORY;
 }
 
-static vd_status step(const timer *t, vd_exec *x) {
+static vd_status step(void *user) {
+    const timer *t = user;
     const double timestep[BRANCHES] = {500, 500};
-    const vd_unet_hooks hooks = {.method = t->plan != NULL ? vd_method_plan_at(t->plan, 0) : NULL};
+    const vd_unet_hooks hooks = {.method = t->plan != NULL ? vd_method_plan_at(t->plan, 0) : NULL,
+                                 .waves = &t->waves};
     vd_tensor output = t->output;
-    return vd_unet_forward(t->run.u, x, &output, &t->sample, timestep, &hooks);
+    return vd_unet_forward(t->run.u, t->x, &output, &t->sample, timestep, &hooks);
 }
 
-/* A committed exec that has run one step. */
-static vd_status prepare(const timer *t, bool profile, vd_exec **out) {
+static vd_status whole_step(timer *t) {
+    const vd_status st = vd_exec_repeat(t->x, t, NULL, step, t);
+    return st == VD_OK ? vd_backend_synchronize(t->run.be) : st;
+}
+
+/* A committed exec that has run one step, whose work was counted: that waits after each op. */
+static vd_status prepare(timer *t) {
     vd_status st;
-    VD_TRY(vd_exec_create(t->run.be, t->dtype, out));
-    VD_TRY(vd_unet_set_context(t->run.u, *out, &t->states));
-    VD_TRY(step(t, *out));
-    VD_TRY(vd_exec_commit(*out));
-    VD_TRY(vd_unet_set_context(t->run.u, *out, &t->states));
-    if (profile)
-        VD_TRY(vd_exec_profile_start(*out));
-    VD_TRY(step(t, *out));
-    VD_TRY(vd_backend_synchronize(t->run.be));
+    VD_TRY(vd_exec_create(t->run.be, t->dtype, &t->x));
+    VD_TRY(vd_unet_set_context(t->run.u, t->x, &t->states));
+    VD_TRY(step(t));
+    VD_TRY(vd_exec_commit(t->x));
+    VD_TRY(vd_unet_set_context(t->run.u, t->x, &t->states));
+    VD_TRY(vd_exec_profile_start(t->x));
+    VD_TRY(step(t));
 done:
     return st;
 }
@@ -82,30 +89,29 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The profile waits after each op, so it has a step of its own. */
-static vd_status measure(const timer *t, const step_case *c) {
+static vd_status measure(timer *t, const step_case *c) {
+    enum { UNCOUNTED = 2 }; /* launched, recorded */
     vd_status st;
-    vd_exec *x = NULL;
     double ms[MOST_RUNS];
-    VD_TRY(prepare(t, true, &x));
-    const double tflop = tflop_of(x);
-    vd_exec_destroy(x);
-    x = NULL;
-    VD_TRY(prepare(t, false, &x));
+    VD_TRY(prepare(t));
+    const double tflop = tflop_of(t->x);
+    vd_exec_profile_stop(t->x);
+    for (int i = 0; i < UNCOUNTED; i++)
+        VD_TRY(whole_step(t));
     for (int i = 0; i < t->runs; i++) {
         const double start_s = vd_now_s();
-        VD_TRY(step(t, x));
-        VD_TRY(vd_backend_synchronize(t->run.be));
+        VD_TRY(whole_step(t));
         ms[i] = (vd_now_s() - start_s) * 1e3;
     }
     qsort(ms, (size_t)t->runs, sizeof *ms, ascending);
     printf("{\"latent\": \"%lldx%lld\", \"settings\": \"%s\", \"step_ms\": %.4f, \"median_ms\": "
            "%.4f, \"branch_tflop\": %.6f, \"arena_bytes\": %zu, \"weight_bytes\": %zu}\n",
            (long long)c->h, (long long)c->w, c->settings != NULL ? c->settings : "", ms[0],
-           ms[t->runs / 2], tflop, vd_exec_peak_bytes(x), vd_backend_weight_bytes(t->run.be));
+           ms[t->runs / 2], tflop, vd_exec_peak_bytes(t->x), vd_backend_weight_bytes(t->run.be));
     (void)fflush(stdout);
 done:
-    vd_exec_destroy(x);
+    vd_exec_destroy(t->x);
+    t->x = NULL;
     return st;
 }
 
@@ -118,6 +124,7 @@ static vd_status run_case(timer *t, const step_case *c) {
     t->output = t->sample;
     t->output.dim[1] = config->out_channels;
     t->states = VD_VIEW(NULL, VD_F32, BRANCHES, TEXT_TOKENS, config->cross_attention_dim);
+    t->waves = VD_VIEW(NULL, VD_F32, BRANCHES, config->channels[0]);
     if (c->settings != NULL) {
         VD_TRY(vd_settings_read(c->settings, &settings));
         VD_TRY(vd_method_plan_create(settings, vd_unet_spatial_paths(t->run.u), 1, &t->plan));
@@ -125,11 +132,13 @@ static vd_status run_case(timer *t, const step_case *c) {
     VD_TRY(random_tensor(t, &t->sample, 1));
     VD_TRY(random_tensor(t, &t->output, 2));
     VD_TRY(random_tensor(t, &t->states, 3));
+    VD_TRY(random_tensor(t, &t->waves, 4));
     VD_TRY(measure(t, c));
 done:
     vd_backend_free(t->run.be, t->sample.data);
     vd_backend_free(t->run.be, t->output.data);
     vd_backend_free(t->run.be, t->states.data);
+    vd_backend_free(t->run.be, t->waves.data);
     vd_method_plan_destroy(t->plan);
     vd_settings_destroy(settings);
     return st;
