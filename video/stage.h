@@ -65,10 +65,12 @@ vd_status vd_stage_floats(size_t count, float **out);
 
 /* ---- stage_plan.c ---- */
 
-/* Before a commit: what the process will have in memory, with the exec's and `more` bytes beside
- * it, goes to the preflight if there is one. VD_ERR_MEMORY, with the figures, if it cannot be had.
+/* Before a commit: what the process will have in memory, with the exec's, `more` bytes of the host
+ * and `device_more` of the device beside it, goes to the preflight if there is one. VD_ERR_MEMORY,
+ * with the figures, if it cannot be had.
  */
-vd_status vd_stage_fits(const vd_render_job *j, vd_stage stage, const vd_exec *x, size_t more);
+vd_status vd_stage_fits(const vd_render_job *j, vd_stage stage, const vd_exec *x, size_t more,
+                        size_t device_more);
 
 /* For tensors of a dry run that have no memory yet: one of four different addresses, of which
  * nothing is read or written. */

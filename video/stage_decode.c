@@ -136,7 +136,7 @@ static vd_status begin(vd_render_job *j, decoder *d) {
     shape_decoder(j, d);
     VD_TRY(plan_decode(j, d));
     vd_vae_drop_pages(j->m->vae);
-    VD_TRY(vd_stage_fits(j, VD_STAGE_DECODE, d->x, latents + picture));
+    VD_TRY(vd_stage_fits(j, VD_STAGE_DECODE, d->x, latents + picture, 0));
 done:
     return st;
 }

@@ -340,9 +340,7 @@ static vd_status plan_memory(const vd_render_job *j, loop_state *l) {
             VD_TRY(vd_denoiser_pass(d, method, damped, 0));
     }
     vd_unet_drop_pages(unet);
-    VD_TRY(vd_stage_fits(j, VD_STAGE_DENOISE, d->x,
-                         host_floats(j, l) * sizeof(float) +
-                             (vd_backend_on_host(j->m->be) ? bytes : 0)));
+    VD_TRY(vd_stage_fits(j, VD_STAGE_DENOISE, d->x, host_floats(j, l) * sizeof(float), bytes));
 done:
     return st;
 }

@@ -93,7 +93,7 @@ static vd_status run_encoder(const vd_render_job *j, encoder *e) {
     for (int dry = 1; dry >= 0; dry--) {
         VD_TRY(forward(e));
         if (dry) {
-            VD_TRY(vd_stage_fits(j, VD_STAGE_TEXT, e->x, 0));
+            VD_TRY(vd_stage_fits(j, VD_STAGE_TEXT, e->x, 0, 0));
             VD_TRY(vd_exec_commit(e->x));
         }
     }
