@@ -451,6 +451,10 @@ static void combine(float *dst, int terms, const double *coefficient, const floa
 
 #include "backend/cpu/kernel_taps.inc"
 
+/* ---- weights -------------------------------------------------------------------------------- */
+
+#include "backend/cpu/kernel_pack.inc"
+
 /* ---- matrix products and softmax ------------------------------------------------------------ */
 
 typedef struct strided {
@@ -636,6 +640,8 @@ const vd_cpu_kernels VD_KERNELS = {
     .isa = VD_KERNELS_ISA,
     .load = load,
     .store = store,
+    .convert = convert,
+    .pack_tiles = pack_tiles,
     .activate = activate,
     .geglu = geglu,
     .finish = finish,

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cpu/amx.h"
 #include "backend/cpu/cpu.h"
 
 enum {
@@ -45,25 +44,35 @@ int64_t vd_cpu_panel_first(const vd_cpu_panels *p, int panel, int64_t *width) {
 /* Rows first.. of a weight, converted to its dtype, row by row. */
 typedef struct fill_job {
     const vd_cpu_weight *w;
+    const vd_cpu_kernels *kernels;
     int64_t first, count;
     bool taps_outer; /* [taps, in] in a row, else as stored: [in, taps] */
     unsigned char *dst;
     unsigned char *row; /* one row for each thread */
 } fill_job;
 
-/* Row `row` of all parts, in the weight's dtype. `flat`: room for a row, used if taps are turned.
- */
-static void fill_row(const vd_cpu_weight *w, int64_t row, bool taps_outer, unsigned char *flat,
-                     unsigned char *dst) {
-    const int64_t taps = (int64_t)w->head.kernel_h * w->head.kernel_w;
+const void *vd_cpu_weight_row(const vd_cpu_weight *w, int64_t row, vd_dtype *dtype) {
     const vd_weight_part *part = w->part;
     for (; row >= part->tensor.dim[0]; part++)
         row -= part->tensor.dim[0];
-    const int64_t at = (row * part->tensor.dim[1] + part->first_column) * taps;
-    const unsigned char *src =
-        (const unsigned char *)part->tensor.data + (size_t)at * vd_dtype_bytes(part->tensor.dtype);
+    const int64_t at =
+        (row * part->tensor.dim[1] + part->first_column) * w->head.kernel_h * w->head.kernel_w;
+    *dtype = part->tensor.dtype;
+    return (const unsigned char *)part->tensor.data + (size_t)at * vd_dtype_bytes(*dtype);
+}
+
+/* Row `row` of all parts, in the weight's dtype. `flat`: room for a row, used if taps are turned.
+ */
+static void fill_row(const vd_cpu_kernels *kernels, const vd_cpu_weight *w, int64_t row,
+                     bool taps_outer, unsigned char *flat, unsigned char *dst) {
+    const int64_t taps = (int64_t)w->head.kernel_h * w->head.kernel_w;
     const bool turn = taps_outer && taps > 1;
-    vd_convert_values(turn ? flat : dst, w->head.dtype, src, part->tensor.dtype, (size_t)w->k);
+    vd_dtype dtype;
+    const void *src = vd_cpu_weight_row(w, row, &dtype);
+    if (dtype == VD_F64)
+        vd_convert_values(turn ? flat : dst, w->head.dtype, src, dtype, (size_t)w->k);
+    else
+        kernels->convert(turn ? flat : dst, w->head.dtype, src, dtype, (size_t)w->k);
     if (turn)
         vd_turn_taps(dst, flat, w->head.in, taps, vd_dtype_bytes(w->head.dtype));
 }
@@ -74,18 +83,23 @@ static int fill_task(void *user, int64_t task, int thread) {
     const size_t row_bytes = (size_t)w->k * vd_dtype_bytes(w->head.dtype);
     int64_t end = (task + 1) * ROWS_PER_TASK < job->count ? (task + 1) * ROWS_PER_TASK : job->count;
     for (int64_t r = task * ROWS_PER_TASK; r < end; r++)
-        fill_row(w, job->first + r, job->taps_outer, job->row + (size_t)thread * row_bytes,
-                 job->dst + (size_t)r * row_bytes);
+        fill_row(job->kernels, w, job->first + r, job->taps_outer,
+                 job->row + (size_t)thread * row_bytes, job->dst + (size_t)r * row_bytes);
     return 0;
 }
 
 static vd_status fill_rows(const vd_backend *be, const vd_cpu_weight *w, int64_t first,
                            int64_t count, bool taps_outer, void *dst) {
-    fill_job job = {.w = w, .first = first, .count = count, .taps_outer = taps_outer, .dst = dst};
+    const vd_cpu_device *cpu = be->device;
+    fill_job job = {.w = w,
+                    .kernels = cpu->kernels,
+                    .first = first,
+                    .count = count,
+                    .taps_outer = taps_outer,
+                    .dst = dst};
     job.row = malloc((size_t)be->threads * (size_t)w->k * vd_dtype_bytes(w->head.dtype));
     if (job.row == NULL)
         return vd_fail(VD_ERR_MEMORY, "no memory to convert weights");
-    vd_cpu_device *cpu = be->device;
     vd_cpu_parallel(cpu->pool, (count + ROWS_PER_TASK - 1) / ROWS_PER_TASK, fill_task, &job);
     free(job.row);
     return VD_OK;
@@ -176,75 +190,6 @@ vd_status vd_cpu_pack_kernel(vd_backend *be, vd_cpu_weight *w, const vd_dnnl_for
     pack->next = w->kernels;
     w->kernels = pack;
     *out = pack->panel;
-    return VD_OK;
-}
-
-/* ---- tiles ---------------------------------------------------------------------------------- */
-
-bool vd_cpu_wants_tiles(const vd_backend *be, const vd_weight *w) {
-    const vd_cpu_device *cpu = be->device;
-    return cpu->amx && w->dtype == VD_BF16 && w->in >= VD_AMX_DEPTH / 2;
-}
-
-typedef struct tile_pack {
-    vd_cpu_weight *w;
-    int64_t taps, depth; /* of K: tiles in a tap */
-    size_t block_bytes;
-    unsigned char *row; /* two rows for each thread */
-} tile_pack;
-
-/* One row becomes a column of its block: pairs of K beside each other, a line of a tile for each.
- */
-static void scatter_row(const tile_pack *job, unsigned char *block, int64_t column,
-                        const unsigned char *row) {
-    const int64_t in = job->w->head.in;
-    unsigned char *first = block + column / VD_AMX_ROWS * VD_AMX_TILE_BYTES +
-                           column % VD_AMX_ROWS * (int64_t)sizeof(uint32_t);
-    for (int64_t tap = 0; tap < job->taps; tap++, row += in * 2)
-        for (int64_t c = 0; c < in; c += 2) {
-            unsigned char *to = first + (tap * job->depth + c / VD_AMX_DEPTH) * VD_AMX_STEP_BYTES +
-                                c % VD_AMX_DEPTH * 32;
-            memcpy(to, row + c * 2, c + 1 < in ? 4 : 2);
-        }
-}
-
-static int pack_block(void *user, int64_t task, int thread) {
-    const tile_pack *job = user;
-    const vd_cpu_weight *w = job->w;
-    const size_t row_bytes = (size_t)w->k * sizeof(uint16_t);
-    unsigned char *flat = job->row + (size_t)thread * 2 * row_bytes, *row = flat + row_bytes;
-    unsigned char *block = w->tiles + (size_t)task * job->block_bytes;
-    const int64_t first = task * VD_AMX_COLUMNS;
-    memset(block, 0, job->block_bytes);
-    for (int64_t i = 0; i < VD_AMX_COLUMNS && first + i < w->head.out; i++) {
-        fill_row(w, first + i, true, flat, row);
-        scatter_row(job, block, i, row);
-    }
-    return 0;
-}
-
-vd_status vd_cpu_pack_tiles(vd_backend *be, vd_cpu_weight *w) {
-    if (w->tiles != NULL)
-        return VD_OK;
-    const vd_cpu_device *cpu = be->device;
-    tile_pack job = {.w = w,
-                     .taps = (int64_t)w->head.kernel_h * w->head.kernel_w,
-                     .depth = (w->head.in + VD_AMX_DEPTH - 1) / VD_AMX_DEPTH};
-    job.block_bytes = (size_t)(job.taps * job.depth) * VD_AMX_STEP_BYTES;
-    const int64_t blocks = (w->head.out + VD_AMX_COLUMNS - 1) / VD_AMX_COLUMNS;
-    w->tile_bytes = (size_t)blocks * job.block_bytes;
-    job.row = malloc((size_t)be->threads * 2 * (size_t)w->k * vd_dtype_bytes(w->head.dtype));
-    w->tiles = vd_cpu_large_alloc(w->tile_bytes);
-    if (job.row == NULL || w->tiles == NULL) {
-        free(job.row);
-        free(w->tiles);
-        w->tiles = NULL;
-        return vd_fail(VD_ERR_MEMORY, "no memory for a packed weight [%lld, %lld]",
-                       (long long)w->head.out, (long long)w->k);
-    }
-    vd_cpu_parallel(cpu->pool, blocks, pack_block, &job);
-    be->weight_bytes += w->tile_bytes;
-    free(job.row);
     return VD_OK;
 }
 

@@ -35,6 +35,9 @@ vd_status vd_cpu_create_vector(vd_backend *be, const vd_tensor *parts, int part_
                                vd_weight **out);
 void vd_cpu_destroy_weight(vd_backend *be, vd_weight *w);
 
+/* Where row `row` of all parts begins, [in, taps], and the dtype it is stored in. */
+const void *vd_cpu_weight_row(const vd_cpu_weight *w, int64_t row, vd_dtype *dtype);
+
 /* Packs the weight as a matrix unless it is. Not in a real run's first use: plan in the dry one. */
 vd_status vd_cpu_pack_matrix(vd_backend *be, vd_cpu_weight *w);
 

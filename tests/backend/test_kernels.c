@@ -46,6 +46,62 @@ static void test_bf16(const vd_cpu_kernels *k) {
     CHECK(wrong == 0);
 }
 
+/* Every value of 16 bits, and counts that fill no vector: bit by bit what one value at a time
+ * gives.
+ */
+static void test_convert(const vd_cpu_kernels *k) {
+    static const vd_dtype from[] = {VD_F16, VD_BF16, VD_F32}, to[] = {VD_F32, VD_BF16};
+    static uint16_t half[1 << 16];
+    static float wide[1 << 16];
+    static uint32_t got[1 << 16], want[1 << 16]; /* bits */
+    for (uint32_t i = 0; i < 1 << 16; i++) {
+        half[i] = (uint16_t)i;
+        wide[i] = from_bits(i * 65537 + 12345);
+    }
+    for (size_t f = 0; f < sizeof from / sizeof from[0]; f++)
+        for (size_t t = 0; t < sizeof to / sizeof to[0]; t++)
+            for (size_t count = 1 << 16; count > 0; count /= 3) {
+                const void *src = from[f] == VD_F32 ? (const void *)wide : half;
+                memset(got, 0x55, sizeof got);
+                memset(want, 0x55, sizeof want);
+                k->convert(got, to[t], src, from[f], count);
+                vd_convert_values(want, to[t], src, from[f], count);
+                CHECK_MSG(memcmp(got, want, sizeof got) == 0, "%s: %zu of %s to %s", k->isa, count,
+                          vd_dtype_name(from[f]), vd_dtype_name(to[t]));
+            }
+}
+
+/* Against the layout's definition; bytes outside the tiles stay as they were. */
+static void test_pack_tiles(const vd_cpu_kernels *k) {
+    enum { ROWS = 16, DEPTH = 32, MOST_TAPS = 9, TILE = 1024, STRIDE = TILE + 64 };
+    static uint16_t values[ROWS][DEPTH * MOST_TAPS];
+    static unsigned char got[MOST_TAPS * STRIDE], want[MOST_TAPS * STRIDE];
+    static unsigned char scratch[MOST_TAPS * TILE];
+    static const size_t taps_of[] = {1, 3, 9}, channels_of[] = {32, 31, 16, 1};
+    for (size_t i = 0; i < sizeof values / sizeof(uint16_t); i++)
+        ((uint16_t *)values)[i] = (uint16_t)(i * 40503);
+    for (size_t n = 0; n < 24; n++) {
+        const size_t taps = taps_of[n % 3], channels = channels_of[n / 3 % 4];
+        const vd_dtype dtype = n / 12 == 0 ? VD_F16 : VD_BF16;
+        const void *row[ROWS];
+        memset(got, 0x55, sizeof got);
+        memset(want, 0x55, sizeof want);
+        for (size_t r = 0; r < ROWS; r++)
+            row[r] = n % 5 == 0 && r >= 11 ? NULL : values[r];
+        for (size_t r = 0; r < ROWS; r++)
+            for (size_t c = 0; c < DEPTH; c++)
+                for (size_t tap = 0; tap < taps; tap++) {
+                    uint16_t v = 0;
+                    if (c < channels && row[r] != NULL)
+                        vd_convert_values(&v, VD_BF16, &values[r][c * taps + tap], dtype, 1);
+                    memcpy(want + tap * STRIDE + c / 2 * 64 + r * 4 + c % 2 * 2, &v, sizeof v);
+                }
+        k->pack_tiles(got, STRIDE, row, dtype, channels, taps, scratch);
+        CHECK_MSG(memcmp(got, want, sizeof got) == 0, "%s: %zu channels, %zu taps of %s", k->isa,
+                  channels, taps, vd_dtype_name(dtype));
+    }
+}
+
 /* 8 units in the last place: two or three functions with 1 or 2 each. The arguments of exp are
  * rounded, which counts as much more as they are large: x^2 / 2 for gelu, 1.702 x. Results below
  * 1e-35 may be flushed, because 1 + exp(-x) overflows there. */
@@ -205,6 +261,8 @@ int main(void) {
         if (!sets[i].here)
             continue;
         test_bf16(sets[i].kernels);
+        test_convert(sets[i].kernels);
+        test_pack_tiles(sets[i].kernels);
         test_activations(sets[i].kernels);
         test_geglu(sets[i].kernels);
         test_softmax(sets[i].kernels);
