@@ -63,7 +63,7 @@ static inline void two_tiles(float *c, const unsigned char *upper, const unsigne
         _tile_dpbf16ps(1, 4, 7);
         _tile_loadd(5, lower, a->row);
         for (int i = 0; i < lines; i++, ahead += LINE)
-            _mm_prefetch((const char *)ahead, _MM_HINT_T0);
+            _mm_prefetch((const char *)ahead, _MM_HINT_T1);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
         upper += a->step;
