@@ -6,6 +6,10 @@
 #include <math.h>
 #include <string.h>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 enum { LANES = 16, TILE_ROWS = 6, TILE_VECTORS = 4 };
 #elif defined(__AVX2__)
@@ -35,6 +39,17 @@ INLINE vf splat(float value) {
 
 INLINE vf choose(vi mask, vf a, vf b) {
     return (vf)((mask & (vi)a) | (~mask & (vi)b));
+}
+
+/* The larger; b where one of them is NaN. GCC makes six instructions of the general form. */
+INLINE vf larger(vf a, vf b) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return choose(a > b, a, b);
+#endif
 }
 
 /* Round to nearest even; NaN stays one. */
@@ -147,9 +162,10 @@ INLINE vf gelu(vf x) {
     return x * choose(x < 0.0F, tail, 1.0F - tail);
 }
 
-/* 2^x for x <= 0 within 3e-6: enough where the result is rounded to bf16. Below 2^-126 it is 0. */
+/* 2^x for x <= 0, at least 2^-125, within 3e-6: enough where the result is rounded to bf16. */
 INLINE vf rough_power_of_two(vf x) {
     const float magic = 0x1.8p23F;
+    x = larger(splat(-125.0F), x); /* so that no result is subnormal */
     const vf biased = x + magic;
     const vf r = x - (biased - magic);
     vf p = splat(9.57008098e-3F);
@@ -157,8 +173,7 @@ INLINE vf rough_power_of_two(vf x) {
     p = p * r + 2.40247453e-1F;
     p = p * r + 6.93121815e-1F;
     p = p * r + 9.99999261e-1F;
-    p *= (vf)(((vu)biased << 23) + ((vu)splat(1.0F) - ((vu)splat(magic) << 23)));
-    return choose(x < -126.0F, splat(0.0F), p);
+    return (vf)((vu)p + ((vu)biased << 23));
 }
 
 /* gelu within 2e-5 of itself, a hundredth of what rounding to bf16 leaves. Phi(-|x|) exp(x^2 / 2)
@@ -646,7 +661,7 @@ static void softmax(void *w, vd_dtype dtype, const float *s, size_t stride, size
         vf most = before;
         for (size_t r = 0; r < rows; r++) {
             const vf v = get(s + r * stride, VD_F32, i) * unit;
-            most = choose(v > most, v, most);
+            most = larger(v, most);
         }
         put(top, VD_F32, i, most);
         const vf base = choose(most == -INFINITY, splat(0.0F), most);
@@ -662,28 +677,31 @@ static void softmax(void *w, vd_dtype dtype, const float *s, size_t stride, size
     }
 }
 
-/* Two rows of bf16 as pairs, the first in the lower halves. */
+/* Two rows of bf16 as pairs, the first in the lower halves. Halves are rounded up: a tie is as rare
+ * as that the last 16 bits are one certain pattern. */
 INLINE vu pair_up(vf first, vf second) {
-    const vu a = (vu)first, b = (vu)second;
-    return ((a + 0x7FFF + ((a >> 16) & 1)) >> 16) | ((b + 0x7FFF + ((b >> 16) & 1)) & 0xFFFF0000);
+    return (((vu)first + 0x8000) >> 16) | (((vu)second + 0x8000) & 0xFFFF0000);
 }
 
-/* A NaN that rounding turns into a number lives on in the sum. */
+/* A NaN that rounding turns into a number lives on in the sum. Four maxima beside each other: one
+ * would wait for the one before. */
 static void softmax_pairs(void *w, const float *s, size_t rows, float scale, float *top, float *sum,
                           float *factor) {
-    enum { COLUMNS = 32, PAIR_BYTES = 64, TILE_BYTES = 1024, DEPTH = 32 };
+    enum { COLUMNS = 32, PAIR_BYTES = 64, TILE_BYTES = 1024, DEPTH = 32, AT_ONCE = 4 };
     const float unit = scale * 1.44269504088896341F;
     const size_t padded = (rows + DEPTH - 1) / DEPTH * DEPTH;
     for (size_t i = 0; i < COLUMNS; i += LANES) {
         unsigned char *to = (unsigned char *)w + i / 16 * TILE_BYTES + i % 16 * 4;
         const vf before = get(top, VD_F32, i);
-        vf most = before;
-        for (size_t r = 0; r < rows; r++) {
-            const vf v = get(s + r * COLUMNS, VD_F32, i) * unit;
-            most = choose(v > most, v, most);
-        }
-        put(top, VD_F32, i, most);
-        const vf base = choose(most == -INFINITY, splat(0.0F), most);
+        vf most[AT_ONCE] = {before, before, before, before};
+        for (size_t r = 0; r < rows / AT_ONCE * AT_ONCE; r += AT_ONCE)
+            for (size_t j = 0; j < AT_ONCE; j++)
+                most[j] = larger(get(s + (r + j) * COLUMNS, VD_F32, i) * unit, most[j]);
+        for (size_t r = rows / AT_ONCE * AT_ONCE; r < rows; r++)
+            most[0] = larger(get(s + r * COLUMNS, VD_F32, i) * unit, most[0]);
+        most[0] = larger(larger(most[0], most[1]), larger(most[2], most[3]));
+        put(top, VD_F32, i, most[0]);
+        const vf base = choose(most[0] == -INFINITY, splat(0.0F), most[0]);
         const vf old = power_of_two(before - base);
         vf added = {0}, other = {0};
         for (size_t r = 0; r < padded; r += 2) {
