@@ -62,7 +62,7 @@ def main():
         draw.text((4, top + high * y + high // 2 - 6), name, fill=(0, 0, 0))
         for k, picture in enumerate(strips):
             sheet.paste(Image.fromarray(picture), (left + (wide + 8) * k, top + high * y))
-    sheet.save(args.out)
+    sheet.quantize(192).save(args.out, optimize=True)
     print(args.out)
 
 

@@ -14,8 +14,8 @@ several processes writing to one file.
 What is measured of a clip: one object in every frame; right colour, shape, motion (as score_shapes.py); the object's
 share of the picture, and the distance that it travels (in half widths, plus the change of ln radius); flicker: the mean
 absolute difference of successive frames after the object of the second is moved and scaled onto that of the first;
-seconds for the whole `vidilate render`.  The table gives area, distance and flicker relative to direct at the model's
-own size.
+seconds for the whole `vidilate render`, of which the table gives the least, since others use the machine too.  It gives
+area, distance and flicker relative to direct at the model's own size, of clips with one object.
 """
 import argparse
 import collections
@@ -118,8 +118,8 @@ def table(rows, sizes, methods):
             # of clips with one object: of fragments these say nothing
             good = [r for r in part if r["one object"]]
             own = [r for r in base if r["one object"]]
-            ratios = " | ".join(f"{mean(good, k) / mean(own, k):.2f}" for k in ("area", "distance", "flicker"))
-            seconds = np.median([r["seconds"] for r in part])
+            ratios = " | ".join(f"{mean(good, k) / mean(own, k):.2f}" for k in ("area", "distance", "flicker")).replace("nan", "-")
+            seconds = min(r["seconds"] for r in part)
             name = os.path.splitext(os.path.basename(method))[0]
             print(f"| {size} | {name} | {len(part)} | {rates} | {ratios} | {seconds:.1f} |")
 
