@@ -126,9 +126,8 @@ static vd_status pass(bench *b, int64_t branches) {
                                  .waves = &b->waves};
     const vd_tensor sample = first_items(&b->sample, branches);
     vd_tensor output = first_items(&b->output, branches);
-    const vd_tensor negative = first_items(&output, 1);
-    vd_tensor text = negative;
-    text.data = (char *)text.data + vd_tensor_bytes(&text);
+    const vd_tensor negative = vd_tensor_item(&output, 0);
+    const vd_tensor text = vd_tensor_item(&output, BRANCHES - 1);
     const vd_tensor *predictions[] = {&negative, &text};
     VD_TRY(vd_unet_forward(b->unet, b->x, &output, &sample, timestep, &hooks));
     if (branches == BRANCHES)
@@ -223,11 +222,7 @@ static vd_status set_added(bench *b, const bench_result *r) {
 static vd_status load(bench *b, const vd_settings *settings, const char *folder, bench_result *r) {
     vd_status st;
     const double start = vd_now_s();
-    if (b->a->offload)
-        VD_TRY(vd_backend_set_offload(b->be, true));
-    VD_TRY(vd_unet_open(b->be, folder, b->dtype, &b->unet));
-    if (b->a->offload)
-        VD_TRY(vd_backend_set_offload(b->be, false));
+    VD_TRY(vd_model_open_unet(b->be, folder, b->dtype, b->a->offload, &b->unet));
     if (vd_unet_get_config(b->unet)->added_width > 0)
         VD_TRY(set_added(b, r));
     if (settings)

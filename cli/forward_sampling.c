@@ -34,20 +34,13 @@ done:
     return st;
 }
 
-static vd_tensor item_of(const vd_tensor *t, int64_t item) {
-    vd_tensor one = *t;
-    one.dim[0] = 1;
-    one.data = (char *)t->data + (size_t)item * vd_tensor_bytes(&one);
-    return one;
-}
-
 static vd_status guide(guidance_run *g, const vd_tensor *base, const double *rescale) {
     vd_status st = VD_OK;
     const vd_tensor *buffer[] = {base, &g->uncond, &g->text, &g->mixed};
     VD_TRY(vd_sampler_run(g->x, buffer, 4, g->program, NULL));
     for (int64_t i = 0; rescale && i < g->mixed.dim[0]; i++) {
-        vd_tensor mixed = item_of(&g->mixed, i);
-        const vd_tensor text = item_of(&g->text, i);
+        vd_tensor mixed = vd_tensor_item(&g->mixed, i);
+        const vd_tensor text = vd_tensor_item(&g->text, i);
         VD_TRY(vd_match_deviation(g->x, &mixed, &text, *rescale));
     }
 done:

@@ -67,6 +67,14 @@ vd_tensor vd_tensor_view(void *data, vd_dtype dtype, int rank, const int64_t *di
     return t;
 }
 
+vd_tensor vd_tensor_item(const vd_tensor *t, int64_t item) {
+    vd_tensor one = *t;
+    one.dim[0] = 1;
+    if (item > 0)
+        one.data = (unsigned char *)t->data + (size_t)item * vd_tensor_bytes(&one);
+    return one;
+}
+
 bool vd_tensor_same_shape(const vd_tensor *a, const vd_tensor *b) {
     if (a->rank != b->rank)
         return false;

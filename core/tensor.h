@@ -50,6 +50,9 @@ vd_tensor vd_tensor_view(void *data, vd_dtype dtype, int rank, const int64_t *di
     vd_tensor_view((data), (dtype), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),     \
                    (int64_t[]){__VA_ARGS__})
 
+/* A view of one item along axis 0, its dim 1. `data` may be NULL for item 0. */
+vd_tensor vd_tensor_item(const vd_tensor *t, int64_t item);
+
 bool vd_tensor_same_shape(const vd_tensor *a, const vd_tensor *b);
 
 /* "F32[1, 4, 8, 16]" into buf, always terminated. Returns buf. */

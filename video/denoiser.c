@@ -167,19 +167,13 @@ vd_status vd_denoiser_networks(vd_denoiser *d, int call) {
 
 /* ---- a call --------------------------------------------------------------------------------- */
 
-static vd_tensor branch(const vd_tensor *t, int index) {
-    vd_tensor one = *t;
-    one.dim[0] = 1;
-    one.data = (char *)t->data + (size_t)index * vd_tensor_bytes(&one);
-    return one;
-}
-
 static const call_row *row_of(const vd_denoiser *d) {
     return (const call_row *)(const void *)d->row;
 }
 
 static vd_status prepare(vd_denoiser *d) {
-    const vd_tensor sample[] = {branch(&d->sample, 0), branch(&d->sample, d->j->branches - 1)};
+    const vd_tensor sample[] = {vd_tensor_item(&d->sample, 0),
+                                vd_tensor_item(&d->sample, d->j->branches - 1)};
     const vd_tensor *buffer[] = {&d->latents, &sample[0], &sample[1]};
     return vd_sampler_run(d->x, buffer, 1 + d->j->branches, &row_of(d)->prepare, NULL);
 }
@@ -187,7 +181,7 @@ static vd_status prepare(vd_denoiser *d) {
 static vd_status guide(vd_denoiser *d, bool damped) {
     vd_status st = VD_OK;
     const double rescale = d->j->r->guidance_rescale;
-    const vd_tensor negative = branch(&d->output, 0), text = branch(&d->output, 1);
+    const vd_tensor negative = vd_tensor_item(&d->output, 0), text = vd_tensor_item(&d->output, 1);
     const vd_tensor *buffer[] = {[GUIDE_BASE] = damped ? &d->damped : &negative,
                                  [GUIDE_NEGATIVE] = &negative,
                                  [GUIDE_TEXT] = &text,
@@ -206,7 +200,7 @@ static vd_status step(vd_denoiser *d) {
                                                    [VD_SCHEDULER_NOISE] = &d->noise};
     int count = VD_SCHEDULER_HISTORY;
     for (int i = 0; i < d->history.dim[0]; i++) {
-        history[i] = branch(&d->history, i);
+        history[i] = vd_tensor_item(&d->history, i);
         buffer[count++] = &history[i];
     }
     return vd_sampler_run(d->x, buffer, count, &row_of(d)->step, d->bad);

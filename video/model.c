@@ -325,17 +325,23 @@ done:
     return st;
 }
 
+vd_status vd_model_open_unet(vd_backend *be, const char *dir, vd_dtype dtype, bool offload,
+                             vd_unet **out) {
+    vd_status st = VD_OK;
+    if (offload)
+        VD_TRY(vd_backend_set_offload(be, true));
+    VD_TRY(vd_unet_open(be, dir, dtype, out));
+    if (offload)
+        VD_TRY(vd_backend_set_offload(be, false));
+done:
+    return st;
+}
+
 vd_status vd_model_need_unet(vd_model *m) {
     const double start_s = vd_now_s();
-    vd_status st = VD_OK;
     if (m->unet)
-        return st;
-    if (m->offload)
-        VD_TRY(vd_backend_set_offload(m->be, true));
-    st = vd_unet_open(m->be, m->folder.unet, m->dtype, &m->unet);
-    if (m->offload && st == VD_OK)
-        st = vd_backend_set_offload(m->be, false);
-done:
+        return VD_OK;
+    const vd_status st = vd_model_open_unet(m->be, m->folder.unet, m->dtype, m->offload, &m->unet);
     m->times.load_s += vd_now_s() - start_s;
     return st;
 }

@@ -61,6 +61,10 @@ vd_status vd_model_read_defaults(const char *dir, vd_model_info *info);
 /* Load when not loaded. Text encoders and their tokenizers are numbered. */
 vd_status vd_model_need_text(vd_model *model, int index);
 vd_status vd_model_need_unet(vd_model *model);
+
+/* vd_unet_open; with `offload` its weights stay on the host (vd_backend_set_offload). */
+vd_status vd_model_open_unet(vd_backend *be, const char *dir, vd_dtype dtype, bool offload,
+                             vd_unet **out);
 vd_status vd_model_need_vae(vd_model *model);
 
 /* The folder's scheduler config, or its keys under another scheduler's name. `out` needs

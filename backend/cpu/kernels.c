@@ -162,18 +162,24 @@ INLINE vf gelu(vf x) {
     return x * choose(x < 0.0F, tail, 1.0F - tail);
 }
 
+/* x = n + r, n the nearest integer: r, and n where a float32 has its exponent. */
+INLINE vf split_exponent(vf x, vu *n) {
+    const float magic = 0x1.8p23F; /* its own low bits are zero */
+    const vf biased = x + magic;
+    *n = (vu)biased << 23;
+    return x - (biased - magic);
+}
+
 /* 2^x for x <= 0, at least 2^-125, within 3e-6: enough where the result is rounded to bf16. */
 INLINE vf rough_power_of_two(vf x) {
-    const float magic = 0x1.8p23F;
-    x = larger(splat(-125.0F), x); /* so that no result is subnormal */
-    const vf biased = x + magic;
-    const vf r = x - (biased - magic);
+    vu n;
+    const vf r = split_exponent(larger(splat(-125.0F), x), &n); /* no result is subnormal */
     vf p = splat(9.57008098e-3F);
     p = p * r + 5.59178587e-2F;
     p = p * r + 2.40247453e-1F;
     p = p * r + 6.93121815e-1F;
     p = p * r + 9.99999261e-1F;
-    return (vf)((vu)p + ((vu)biased << 23));
+    return (vf)((vu)p + n);
 }
 
 /* gelu within 2e-5 of itself, a hundredth of what rounding to bf16 leaves. Phi(-|x|) exp(x^2 / 2)
@@ -245,10 +251,6 @@ static void geglu(float *dst, const float *a, const float *g, size_t count) {
  * many rows ahead. */
 enum { FINISH_AHEAD = 24, FINISH_COLUMNS = 32, FINISH_VECTORS = FINISH_COLUMNS / LANES };
 
-INLINE size_t size_of(vd_dtype dtype) {
-    return dtype == VD_BF16 ? sizeof(uint16_t) : sizeof(float);
-}
-
 /* Whole blocks of bf16, which nearly all are. */
 INLINE void finish_block(uint16_t *dst, size_t dst_stride, const float *sums, size_t sum_stride,
                          size_t rows, const vd_cpu_finish_desc *f, const bool gated,
@@ -312,10 +314,10 @@ static void finish(void *dst, size_t dst_stride, const float *sums, size_t sum_s
         return;
     }
     for (size_t r = 0; r < rows; r++) {
-        unsigned char *to = (unsigned char *)dst + r * dst_stride * size_of(f->dst_dtype);
-        const void *residual =
-            adds ? (const unsigned char *)f->residual + r * dst_stride * size_of(f->residual_dtype)
-                 : NULL;
+        unsigned char *to = (unsigned char *)dst + r * dst_stride * vd_dtype_bytes(f->dst_dtype);
+        const void *residual = adds ? (const unsigned char *)f->residual +
+                                          r * dst_stride * vd_dtype_bytes(f->residual_dtype)
+                                    : NULL;
         const float *gates = gated ? f->gates + r * sum_stride : NULL;
         finish_row(to, sums + r * sum_stride, gates, residual, columns, f);
     }
@@ -637,9 +639,8 @@ static void product(float *c, size_t ldc, const float *a, size_t a_row, size_t a
 /* 2^x for x <= 0 within 1 ulp; below 2^-126 it is 0. A polynomial that is 1 at 0, fitted by
  * weighted least squares: relative error 2e-9. */
 INLINE vf power_of_two(vf x) {
-    const float magic = 0x1.8p23F;
-    const vf biased = x + magic;
-    const vf r = x - (biased - magic);
+    vu n;
+    const vf r = split_exponent(x, &n);
     vf p = splat(1.5353362e-4F);
     p = p * r + 1.3398875e-3F;
     p = p * r + 9.6184369e-3F;
@@ -647,7 +648,7 @@ INLINE vf power_of_two(vf x) {
     p = p * r + 2.4022648e-1F;
     p = p * r + 6.9314718e-1F;
     p = p * r + 1.0F;
-    p *= (vf)(((vu)biased << 23) + ((vu)splat(1.0F) - ((vu)splat(magic) << 23)));
+    p *= (vf)(n + (vu)splat(1.0F));
     return choose(x < -126.0F, splat(0.0F), p);
 }
 

@@ -73,14 +73,14 @@ typedef struct vd_cpu_kernels {
     void (*load)(float *dst, const void *src, vd_dtype dtype, size_t count);
     void (*store)(void *dst, vd_dtype dtype, const float *src, size_t count);
 
-    /* Weights: F32, F16 or BF16 to F32 or BF16, as vd_convert_values does it. */
+    /* Weights of any float dtype to F32 or BF16, as vd_convert_values does it. */
     void (*convert)(void *dst, vd_dtype dst_dtype, const void *src, vd_dtype src_dtype,
                     size_t count);
 
-    /* 16 rows of weights [channels, taps], at most 32 channels of F32, F16 or BF16, as half of a
+    /* 16 rows of weights [channels, taps], at most 32 channels of each row's dtype, as half of a
      * block of B of backend/cpu/amx.h: a tile for each tap, `tap_bytes` apart. What is not there,
      * rows that are NULL too, is zero. scratch: a tile for each tap, if there are several. */
-    void (*pack_tiles)(void *dst, size_t tap_bytes, const void *const *row, vd_dtype dtype,
+    void (*pack_tiles)(void *dst, size_t tap_bytes, const void *const *row, const vd_dtype *dtype,
                        size_t channels, size_t taps, void *scratch);
 
     /* x = act(x) in place; VD_ACT_NONE, SILU, GELU, QUICK_GELU. */

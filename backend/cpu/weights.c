@@ -69,10 +69,7 @@ static void fill_row(const vd_cpu_kernels *kernels, const vd_cpu_weight *w, int6
     const bool turn = taps_outer && taps > 1;
     vd_dtype dtype;
     const void *src = vd_cpu_weight_row(w, row, &dtype);
-    if (dtype == VD_F64)
-        vd_convert_values(turn ? flat : dst, w->head.dtype, src, dtype, (size_t)w->k);
-    else
-        kernels->convert(turn ? flat : dst, w->head.dtype, src, dtype, (size_t)w->k);
+    kernels->convert(turn ? flat : dst, w->head.dtype, src, dtype, (size_t)w->k);
     if (turn)
         vd_turn_taps(dst, flat, w->head.in, taps, vd_dtype_bytes(w->head.dtype));
 }

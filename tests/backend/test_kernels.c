@@ -80,25 +80,27 @@ static void test_pack_tiles(const vd_cpu_kernels *k) {
     static const size_t taps_of[] = {1, 3, 9}, channels_of[] = {32, 31, 16, 1};
     for (size_t i = 0; i < sizeof values / sizeof(uint16_t); i++)
         ((uint16_t *)values)[i] = (uint16_t)(i * 40503);
-    for (size_t n = 0; n < 24; n++) {
+    for (size_t n = 0; n < 36; n++) {
         const size_t taps = taps_of[n % 3], channels = channels_of[n / 3 % 4];
-        const vd_dtype dtype = n / 12 == 0 ? VD_F16 : VD_BF16;
         const void *row[ROWS];
+        vd_dtype dtype[ROWS]; /* of one kind, then of two by turns */
         memset(got, 0x55, sizeof got);
         memset(want, 0x55, sizeof want);
-        for (size_t r = 0; r < ROWS; r++)
+        for (size_t r = 0; r < ROWS; r++) {
             row[r] = n % 5 == 0 && r >= 11 ? NULL : values[r];
+            dtype[r] = n / 12 == 0 || (n / 12 == 2 && r % 2 == 0) ? VD_F16 : VD_BF16;
+        }
         for (size_t r = 0; r < ROWS; r++)
             for (size_t c = 0; c < DEPTH; c++)
                 for (size_t tap = 0; tap < taps; tap++) {
                     uint16_t v = 0;
                     if (c < channels && row[r] != NULL)
-                        vd_convert_values(&v, VD_BF16, &values[r][c * taps + tap], dtype, 1);
+                        vd_convert_values(&v, VD_BF16, &values[r][c * taps + tap], dtype[r], 1);
                     memcpy(want + tap * STRIDE + c / 2 * 64 + r * 4 + c % 2 * 2, &v, sizeof v);
                 }
         k->pack_tiles(got, STRIDE, row, dtype, channels, taps, scratch);
         CHECK_MSG(memcmp(got, want, sizeof got) == 0, "%s: %zu channels, %zu taps of %s", k->isa,
-                  channels, taps, vd_dtype_name(dtype));
+                  channels, taps, vd_dtype_name(dtype[1]));
     }
 }
 

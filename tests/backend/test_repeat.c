@@ -87,11 +87,15 @@ static bool same_values(const repeated *r, const float *expected) {
     return same;
 }
 
-/* What `turns` runs that are called each time leave. */
-static void expect(repeated *r, int turns, float *out) {
+static void run_turns(repeated *r, int turns, const void *key, bool repeat) {
     start(r);
     for (int i = 0; i < turns; i++)
-        CHECK_OK(run(r, i, NULL, false));
+        CHECK_OK(run(r, i, key, repeat));
+}
+
+/* What `turns` runs that are called each time leave. */
+static void expect(repeated *r, int turns, float *out) {
+    run_turns(r, turns, NULL, false);
     CHECK_OK(vd_backend_download(r->be, out, r->t.data, vd_tensor_bytes(&r->t)));
 }
 
@@ -110,9 +114,7 @@ static void test_same(vd_backend *be) {
     /* Recordings go with the memory that they are about. */
     vd_exec_reset(r.x);
     CHECK_OK(vd_exec_commit(r.x));
-    start(&r);
-    for (int i = 0; i < RUNS; i++)
-        CHECK_OK(run(&r, i, &a, true));
+    run_turns(&r, RUNS, &a, true);
     CHECK_MSG(same_values(&r, expected), "after a reset");
     CHECK_MSG(r.calls == (records(be) ? 2 : RUNS), "%d calls of the body", r.calls);
     destroy(&r);
@@ -153,11 +155,9 @@ static void test_unrecordable(vd_backend *be) {
     r.baked = 0.5;
     r.waits = true;
     expect(&r, RUNS, expected);
-    start(&r);
     warnings = 0;
     vd_log_set(on_log, NULL);
-    for (int i = 0; i < RUNS; i++)
-        CHECK_OK(run(&r, i, &key, true));
+    run_turns(&r, RUNS, &key, true);
     vd_log_set(NULL, NULL);
     CHECK(same_values(&r, expected));
     CHECK_MSG(warnings == records(be), "%d warnings", warnings);
