@@ -14,7 +14,16 @@ browser=$(command -v chromium || command -v chromium-browser || command -v googl
     exit 77
 }
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT INT TERM
+# The browser's helpers write into its profile for a moment after it has gone: that is no failure of the clip.
+clean_up() {
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        rm -rf "$work" 2> /dev/null && return
+        sleep 0.5
+    done
+    echo "$0: $work cannot be removed" >&2
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
 cp "$clip" "$work/clip.${clip##*.}"
 
 cat > "$work/page.html" <<PAGE
