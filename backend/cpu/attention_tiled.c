@@ -7,8 +7,9 @@
 
 enum {
     COLUMNS = VD_AMX_COLUMNS, /* queries that are summed at once */
-    MOST_GROUPS = 8, /* of COLUMNS queries in a task: they share what is packed of k and v */
-    KEYS = 256,      /* of a block */
+    MOST_GROUPS = 32,   /* of COLUMNS queries in a task: they share what is packed of k and v */
+    TASKS_A_THREAD = 4, /* wanted at least */
+    KEYS = 256,         /* of a block */
     KEY_TILES = KEYS / VD_AMX_ROWS,
     MOST_DIM = 512, /* of a head */
     DIM_TILES = MOST_DIM / VD_AMX_ROWS,
@@ -78,18 +79,18 @@ static size_t lay_out(const tiled_attention *job, unsigned char *base, workspace
 
 /* ---- packing -------------------------------------------------------------------------------- */
 
-/* Queries become columns: pairs of values beside each other. */
+/* Queries become columns: pairs of values beside each other, so what is transposed is pairs. */
 static void pack_queries(const tiled_attention *job, const task *t, unsigned char *to) {
-    const int64_t dim = job->d->head_dim;
+    const int64_t dim = job->d->head_dim, token = job->d->q.token;
     memset(to, 0, (size_t)(t->groups * job->depth) * VD_AMX_STEP_BYTES);
-    for (int64_t i = 0; i < t->queries; i++) {
-        const unsigned char *from = t->q + i * job->d->q.token * BF16_BYTES;
-        const int64_t column = i % COLUMNS;
-        unsigned char *first = to + i / COLUMNS * job->depth * VD_AMX_STEP_BYTES +
-                               column / VD_AMX_ROWS * VD_AMX_TILE_BYTES + column % VD_AMX_ROWS * 4;
-        for (int64_t e = 0; e < dim; e += 2)
-            memcpy(first + e / VD_AMX_DEPTH * VD_AMX_STEP_BYTES + e % VD_AMX_DEPTH * 32,
-                   from + e * BF16_BYTES, e + 1 < dim ? 4 : 2);
+    for (int64_t i = 0; i < t->queries; i += VD_AMX_ROWS) {
+        unsigned char *tile = to + i / COLUMNS * job->depth * VD_AMX_STEP_BYTES +
+                              i % COLUMNS / VD_AMX_ROWS * VD_AMX_TILE_BYTES;
+        for (int64_t e = 0; e < dim; e += VD_AMX_DEPTH, tile += VD_AMX_STEP_BYTES)
+            job->kernels->transpose(tile, VD_F32, VD_AMX_ROWS, t->q + (i * token + e) * BF16_BYTES,
+                                    VD_F32, (size_t)token / 2,
+                                    (size_t)smaller(VD_AMX_ROWS, t->queries - i),
+                                    (size_t)smaller(VD_AMX_DEPTH, dim - e) / 2);
     }
 }
 
@@ -104,9 +105,12 @@ static void pack_keys(const tiled_attention *job, const task *t, const workspace
         unsigned char *to = ws->k + i / VD_AMX_ROWS * tile_bytes + i % VD_AMX_ROWS * 64;
         for (int64_t e = 0; e < d->head_dim; e += VD_AMX_DEPTH, to += VD_AMX_TILE_BYTES) {
             const int64_t left = d->head_dim - e;
-            if (left < VD_AMX_DEPTH)
+            if (left >= VD_AMX_DEPTH) {
+                memcpy(to, from + e * BF16_BYTES, 64);
+            } else {
                 memset(to, 0, 64);
-            memcpy(to, from + e * BF16_BYTES, (size_t)(smaller(left, VD_AMX_DEPTH) * BF16_BYTES));
+                memcpy(to, from + e * BF16_BYTES, (size_t)left * BF16_BYTES);
+            }
         }
     }
     job->kernels->transpose(ws->v, VD_BF16, KEYS, t->v + first * d->v.token * BF16_BYTES, VD_BF16,
@@ -195,7 +199,18 @@ static int attend_task(void *user, int64_t index, int thread) {
 }
 
 bool vd_cpu_attention_tiled_takes(const vd_exec *x, const vd_attention_desc *d) {
-    return vd_cpu(x)->amx && x->dtype == VD_BF16 && !d->causal && d->head_dim <= MOST_DIM;
+    return vd_cpu(x)->amx && x->dtype == VD_BF16 && !d->causal && d->head_dim <= MOST_DIM &&
+           d->head_dim % 2 == 0 && d->q.token % 2 == 0;
+}
+
+/* How many groups a task takes changes no result: each sums over the keys in the same order. */
+static void cut(tiled_attention *job, int64_t units, int threads) {
+    const int64_t queries = job->d->q_tokens;
+    int64_t most = MOST_GROUPS;
+    while (most > 1 && units * parts(queries, most * COLUMNS) < (int64_t)TASKS_A_THREAD * threads)
+        most /= 2;
+    job->groups = smaller(most, parts(queries, COLUMNS));
+    job->blocks = parts(queries, job->groups * COLUMNS);
 }
 
 vd_status vd_cpu_attention_tiled(vd_exec *x, void *out, const void *q, const void *k, const void *v,
@@ -210,16 +225,15 @@ vd_status vd_cpu_attention_tiled(vd_exec *x, void *out, const void *q, const voi
                            .dim_tiles = parts(d->head_dim, VD_AMX_ROWS)};
     workspace none;
     void *scratch;
-    job.groups = smaller(MOST_GROUPS, parts(d->q_tokens, COLUMNS));
-    job.blocks = parts(d->q_tokens, job.groups * COLUMNS);
+    const int64_t units = d->outer * d->inner * d->heads;
+    cut(&job, units, x->be->threads);
     job.thread_bytes = lay_out(&job, NULL, &none);
     const vd_status st = vd_exec_scratch(x, job.thread_bytes * (size_t)x->be->threads, &scratch);
     if (st != VD_OK)
         return st;
     job.scratch = scratch;
     if (!x->dry)
-        vd_cpu_parallel(vd_cpu(x)->pool, d->outer * d->inner * d->heads * job.blocks, attend_task,
-                        &job);
+        vd_cpu_parallel(vd_cpu(x)->pool, units * job.blocks, attend_task, &job);
     vd_exec_scratch_free(x, scratch);
     return VD_OK;
 }

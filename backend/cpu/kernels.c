@@ -506,12 +506,23 @@ static void transpose_halves(uint16_t *dst, size_t dst_stride, const uint16_t *s
             dst[c * dst_stride + r] = src[r * src_stride + c];
 }
 
-static void transpose(void *dst, vd_dtype dst_dtype, size_t dst_stride, const void *src,
-                      vd_dtype src_dtype, size_t src_stride, size_t rows, size_t columns) {
-    if (src_dtype == VD_BF16 && dst_dtype == VD_BF16) {
-        transpose_halves(dst, dst_stride, src, src_stride, rows, columns);
-        return;
-    }
+/* Eight rows are rounded, then transposed. */
+static void transpose_rounded(uint16_t *dst, size_t dst_stride, const float *src, size_t src_stride,
+                              size_t rows, size_t columns) {
+    enum { ROWS = 8, WIDTH = 64 };
+    uint16_t part[ROWS * WIDTH];
+    for (size_t r = 0; r < rows; r += ROWS)
+        for (size_t c = 0; c < columns; c += WIDTH) {
+            const size_t count = rows - r < ROWS ? rows - r : ROWS;
+            const size_t width = columns - c < WIDTH ? columns - c : WIDTH;
+            for (size_t i = 0; i < count; i++)
+                store(part + i * WIDTH, VD_BF16, src + (r + i) * src_stride + c, width);
+            transpose_halves(dst + c * dst_stride + r, dst_stride, part, WIDTH, count, width);
+        }
+}
+
+INLINE void transpose_fours(void *dst, vd_dtype dst_dtype, size_t dst_stride, const void *src,
+                            vd_dtype src_dtype, size_t src_stride, size_t rows, size_t columns) {
     const size_t whole_rows = rows & ~(size_t)3, whole_columns = columns & ~(size_t)3;
     for (size_t r = 0; r < whole_rows; r += 4)
         for (size_t c = 0; c < whole_columns; c += 4) {
@@ -538,6 +549,18 @@ static void transpose(void *dst, vd_dtype dst_dtype, size_t dst_stride, const vo
                                        : (void *)((float *)dst + c * dst_stride + r),
                   dst_dtype, &v, 1);
         }
+}
+
+static void transpose(void *dst, vd_dtype dst_dtype, size_t dst_stride, const void *src,
+                      vd_dtype src_dtype, size_t src_stride, size_t rows, size_t columns) {
+    if (src_dtype == VD_BF16 && dst_dtype == VD_BF16)
+        transpose_halves(dst, dst_stride, src, src_stride, rows, columns);
+    else if (src_dtype == VD_F32 && dst_dtype == VD_BF16)
+        transpose_rounded(dst, dst_stride, src, src_stride, rows, columns);
+    else if (src_dtype == VD_F32 && dst_dtype == VD_F32)
+        transpose_fours(dst, VD_F32, dst_stride, src, VD_F32, src_stride, rows, columns);
+    else
+        transpose_fours(dst, dst_dtype, dst_stride, src, src_dtype, src_stride, rows, columns);
 }
 
 static void combine(float *dst, int terms, const double *coefficient, const float *const *src,
