@@ -76,8 +76,12 @@ done:
     return st;
 }
 
-static char *why_fitted(const vd_method_fit *fit, const char *method, bool general) {
+static char *why_fitted(const vd_method_fit *fit, const char *method, bool general,
+                        const vd_settings *settings) {
     const char *name = fit->row->name;
+    const char *missing = strcmp(method, "disperse") == 0 && settings->disperse_count == 0
+                              ? "; nothing is dispersed, for that takes factors of 2 and more"
+                              : "";
     if (strcmp(method, "attn-scale") == 0)
         return vd_format("attention's logits are scaled for %g times the pixels",
                          fit->ratio[0] * fit->ratio[1]);
@@ -88,10 +92,11 @@ static char *why_fitted(const vd_method_fit *fit, const char *method, bool gener
                    : vd_format("FreeU's values of %s", name);
     if (general)
         return vd_format("no settings were made for this network: all levels but the finest, by "
-                         "the ratio of the sizes, in the noisier 3 of 5 steps");
-    return vd_format(fit->exact ? "%s: made for this network and size%s"
-                                : "%s is nearest: its factors are fitted to this size%s",
-                     name, fit->turned ? ", turned" : "");
+                         "the ratio of the sizes, in the noisier 3 of 5 steps%s",
+                         missing);
+    return vd_format(fit->exact ? "%s: made for this network and size%s%s"
+                                : "%s is nearest: its factors are fitted to this size%s%s",
+                     name, fit->turned ? ", turned" : "", missing);
 }
 
 static vd_status fit_settings(const vd_method_fit *fit, const char *method, vd_method_choice *out) {
@@ -157,7 +162,7 @@ vd_status vd_method_choose(const vd_model *model, const vd_render_request *r, co
         VD_TRY(vd_config_rows_read(configs, &rows));
     VD_TRY(find_row(model, &rows, &fit, &own));
     VD_TRY(fit_settings(&fit, method, out));
-    out->why = why_fitted(&fit, method, fit.row == &own);
+    out->why = why_fitted(&fit, method, fit.row == &own, out->settings);
     if (fit.row != &own)
         out->row = vd_format("%s", fit.row->name);
     if (out->why == NULL || (out->row == NULL && fit.row != &own))

@@ -67,6 +67,8 @@ check "explain noise damping" explain --scale 2 --method ndcfg
 says "noise-damped guidance"
 check "explain dispersion" explain --scale 2 --method disperse
 says "with dispersed kernels"
+check "explain a dispersion of nothing" explain --scale 1.5 --method disperse
+says "nothing is dispersed"
 check "explain LCM" explain --scale 2 --method redilate --scheduler lcm --steps 4
 says "step 3 (timesteps 259 to 259)"
 check "explain as JSON" explain --scale 2 --json
