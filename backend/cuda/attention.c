@@ -7,7 +7,8 @@
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/kernels.h"
 
-enum { VECTOR = 8, ALIGN_BYTES = 16, NAME_BYTES = 384 };
+/* cuDNN plans for a larger batch too, and cannot launch that. */
+enum { VECTOR = 8, MOST_BATCH = 65535, NAME_BYTES = 384 };
 
 typedef struct vd_cuda_attention_plan {
     vd_dnn_attention key;
@@ -47,9 +48,10 @@ static bool dnn_key(const vd_exec *x, const vd_attention_desc *desc, vd_dnn_atte
                               .out_token = d.out.token,
                               .scale = d.scale,
                               .dtype = x->dtype};
-    return vd_cuda(x)->dnn != NULL && x->dtype != VD_F32 && !d.causal && d.head_dim % VECTOR == 0 &&
-           d.q.token % VECTOR == 0 && d.k.token % VECTOR == 0 && d.v.token % VECTOR == 0 &&
-           d.out.token % VECTOR == 0 && flatten(&d.q, d.outer, d.inner, &key->q_batch) &&
+    return vd_cuda(x)->dnn != NULL && x->dtype != VD_F32 && !d.causal && key->batch <= MOST_BATCH &&
+           d.head_dim % VECTOR == 0 && d.q.token % VECTOR == 0 && d.k.token % VECTOR == 0 &&
+           d.v.token % VECTOR == 0 && d.out.token % VECTOR == 0 &&
+           flatten(&d.q, d.outer, d.inner, &key->q_batch) &&
            flatten(&d.k, d.outer, d.inner, &key->k_batch) &&
            flatten(&d.v, d.outer, d.inner, &key->v_batch) &&
            flatten(&d.out, d.outer, d.inner, &key->out_batch) && key->q_batch % VECTOR == 0 &&
@@ -122,15 +124,16 @@ void vd_cuda_attention_plans_destroy(vd_cuda_device *cuda) {
 
 static vd_status run_dnn(vd_exec *x, const vd_dnn_graph *graph,
                          const vd_cuda_attention_args *args) {
-    void *scratch;
-    vd_status st = vd_exec_scratch(x, vd_dnn_workspace_bytes(graph, 0), &scratch);
+    void *taken;
+    unsigned char *scratch;
+    vd_status st = vd_cuda_scratch(x, vd_dnn_workspace_bytes(graph, 0), &taken, &scratch);
     if (st != VD_OK)
         return st;
     const vd_dnn_args a = {
         .a = args->q, .b = args->k, .c = args->v, .out = args->out, .workspace = scratch};
     if (!x->dry)
         st = vd_dnn_run(vd_cuda(x)->dnn, graph, 0, &a);
-    vd_exec_scratch_free(x, scratch);
+    vd_exec_scratch_free(x, taken);
     return st;
 }
 
@@ -138,7 +141,7 @@ static vd_status run_dnn(vd_exec *x, const vd_dnn_graph *graph,
 
 static bool is_aligned(const vd_cuda_attention_args *a) {
     return ((uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v | (uintptr_t)a->out) %
-               ALIGN_BYTES ==
+               VD_DNN_ALIGN_BYTES ==
            0;
 }
 

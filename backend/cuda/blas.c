@@ -12,7 +12,6 @@ struct vd_blas_plan {
     cublasLtMatrixLayout_t a, b, d;
     cublasLtMatmulAlgo_t algo;
     size_t workspace_bytes;
-    vd_dtype bias_dtype;
     vd_blas_plan *next;
 };
 
@@ -72,9 +71,9 @@ static vd_status set_bias(cublasLtMatmulDesc_t desc, const void *bias) {
         "taking a bias");
 }
 
-static vd_status describe_bias(const vd_blas_plan *p, vd_dtype dtype) {
+static vd_status describe_bias(const vd_blas_plan *p) {
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-    const cudaDataType_t type = blas_dtype(dtype);
+    const cudaDataType_t type = blas_dtype(p->key.d_dtype);
     vd_status st;
     VD_TRY(blas_status(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE,
                                                       &epilogue, sizeof epilogue),
@@ -93,6 +92,8 @@ static vd_status propose(const vd_blas *b, const vd_blas_plan *p,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     const uint64_t most = WORKSPACE_BYTES;
     const uint32_t align = (uint32_t)p->key.align_bytes;
+    /* Parts of a sum would be rounded to the result's type else. */
+    const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     cublasLtMatmulPreference_t wish = NULL;
     vd_status st;
     *count = 0;
@@ -100,6 +101,10 @@ static vd_status propose(const vd_blas *b, const vd_blas_plan *p,
     VD_TRY(blas_status(cublasLtMatmulPreferenceSetAttribute(
                            wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most, sizeof most),
                        "planning a product"));
+    VD_TRY(
+        blas_status(cublasLtMatmulPreferenceSetAttribute(
+                        wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes),
+                    "planning a product"));
     for (int i = 0; i < 4; i++)
         VD_TRY(
             blas_status(cublasLtMatmulPreferenceSetAttribute(wish, sides[i], &align, sizeof align),
@@ -117,18 +122,14 @@ done:
 }
 
 static vd_status choose(const vd_blas *b, vd_blas_plan *p) {
-    const vd_dtype tries[] = {VD_F32, p->key.d_dtype};
     cublasLtMatmulHeuristicResult_t result;
     int count = 0;
     vd_status st = VD_OK;
     memset(&result, 0, sizeof result);
-    for (int i = 0; i < (p->key.bias ? 2 : 1) && count == 0; i++) {
-        p->bias_dtype = tries[i];
-        if (p->key.bias)
-            VD_TRY(describe_bias(p, tries[i]));
-        VD_TRY(propose(b, p, &result, &count));
-    }
-    if (count == 0)
+    if (p->key.bias)
+        VD_TRY(describe_bias(p));
+    VD_TRY(propose(b, p, &result, &count));
+    if (count == 0 || result.state != CUBLAS_STATUS_SUCCESS)
         st = vd_fail(VD_ERR_BACKEND, "cuBLASLt cannot multiply [%lld, %lld] by [%lld, %lld] in %s",
                      (long long)p->key.rows, (long long)p->key.k, (long long)p->key.k,
                      (long long)p->key.out, vd_dtype_name(p->key.dtype));
@@ -170,10 +171,6 @@ done:
 
 size_t vd_blas_workspace_bytes(const vd_blas_plan *plan) {
     return plan->workspace_bytes;
-}
-
-vd_dtype vd_blas_bias_dtype(const vd_blas_plan *plan) {
-    return plan->bias_dtype;
 }
 
 vd_status vd_blas_run(vd_blas *b, const vd_blas_plan *p, const vd_blas_args *args) {

@@ -29,10 +29,8 @@ typedef struct vd_blas_product {
 vd_status vd_blas_plan_product(vd_blas *b, const vd_blas_product *key, vd_blas_plan **out);
 size_t vd_blas_workspace_bytes(const vd_blas_plan *plan);
 
-/* What the plan reads biases in: F32 where cuBLASLt can, else d_dtype. */
-vd_dtype vd_blas_bias_dtype(const vd_blas_plan *plan);
-
-/* Device memory. c may be d. */
+/* Device memory. The bias has d_dtype, the only one that cuBLASLt reads there; the workspace is
+ * at a multiple of 256; c may be d. */
 typedef struct vd_blas_args {
     const void *a, *w, *bias, *c;
     void *d, *workspace;

@@ -151,22 +151,29 @@ done:
 
 /* ---- cuDNN ---------------------------------------------------------------------------------- */
 
+static bool is_aligned(const vd_tensor *t) {
+    return t == NULL || (uintptr_t)t->data % VD_DNN_ALIGN_BYTES == 0;
+}
+
+/* Rows of a picture may begin anywhere. */
 static bool suits_dnn(const vd_exec *x, const conv_job *job) {
     const vd_dtype dtype = job->w->dtype, dst = job->dst->dtype;
     return vd_cuda(x)->dnn != NULL && dtype != VD_F32 && job->src->dtype == dtype &&
            (dst == dtype || dst == VD_F32) &&
            (job->residual == NULL || job->residual->dtype == dst) && job->act == VD_ACT_NONE &&
-           job->map == NULL && !is_pointwise(&job->shape);
+           job->map == NULL && !is_pointwise(&job->shape) && is_aligned(job->src) &&
+           is_aligned(job->dst) && is_aligned(job->residual);
 }
 
 /* cuDNN has one row of biases for all images or one for each. */
 static vd_status run_plan(vd_exec *x, const conv_job *job, const vd_cuda_conv_plan *plan,
                           const void *w, int64_t bias_rows) {
     const vd_cuda_conv_scratch s = vd_cuda_conv_scratch_of(plan);
-    void *rows = NULL, *scratch = NULL;
+    void *rows = NULL, *taken = NULL;
+    unsigned char *scratch;
     vd_status st;
     VD_TRY(sum_biases(x, job, bias_rows, &rows));
-    VD_TRY(vd_exec_scratch(x, s.split_bytes + s.join_bytes + s.workspace_bytes, &scratch));
+    VD_TRY(vd_cuda_scratch(x, s.split_bytes + s.join_bytes + s.workspace_bytes, &taken, &scratch));
     if (x->dry)
         goto done;
     const vd_cuda_conv_args args = {.src = job->src->data,
@@ -178,7 +185,7 @@ static vd_status run_plan(vd_exec *x, const conv_job *job, const vd_cuda_conv_pl
                                     .scratch = scratch};
     st = vd_cuda_conv_run(vd_cuda(x), plan, &args);
 done:
-    vd_exec_scratch_free(x, scratch);
+    vd_exec_scratch_free(x, taken);
     vd_exec_scratch_free(x, rows);
     return st;
 }

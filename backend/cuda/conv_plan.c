@@ -6,11 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANDIDATES = 3, RUNS = 3, ALIGN_BYTES = 256, NAME_BYTES = 384 };
-
-static size_t aligned(size_t bytes) {
-    return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
-}
+enum { CANDIDATES = 3, RUNS = 3, NAME_BYTES = 384 };
 
 /* ---- what cuDNN is asked -------------------------------------------------------------------- */
 
@@ -63,11 +59,12 @@ static bool has_phases(const vd_cuda_conv *s) {
 vd_cuda_conv_scratch vd_cuda_conv_scratch_of(const vd_cuda_conv_plan *plan) {
     vd_cuda_conv_scratch s = {0};
     if (plan->graph != NULL)
-        s.workspace_bytes = aligned(vd_dnn_workspace_bytes(plan->graph, plan->index));
+        s.workspace_bytes = vd_cuda_aligned(vd_dnn_workspace_bytes(plan->graph, plan->index));
     if (plan->way == VD_CUDA_PHASES) {
         const vd_dnn_conv c = phases_key(&plan->key);
-        s.split_bytes = aligned((size_t)(c.n * c.src_h * c.src_w * c.in) * vd_dtype_bytes(c.dtype));
-        s.join_bytes = aligned((size_t)(c.n * c.dst_h * c.dst_w * c.out) * sizeof(float));
+        s.split_bytes =
+            vd_cuda_aligned((size_t)(c.n * c.src_h * c.src_w * c.in) * vd_dtype_bytes(c.dtype));
+        s.join_bytes = vd_cuda_aligned((size_t)(c.n * c.dst_h * c.dst_w * c.out) * sizeof(float));
     }
     return s;
 }

@@ -64,6 +64,22 @@ vd_status vd_cuda_status(cudaError_t error, const char *doing);
 /* What cudaMalloc says, with the figures. */
 vd_status vd_cuda_take(size_t bytes, void **out);
 
+/* Scratch that begins at a multiple of VD_CUDA_ALIGN_BYTES, which the arena does not promise and
+ * cuBLASLt's workspaces must be at. vd_exec_scratch_free takes *taken. */
+enum { VD_CUDA_ALIGN_BYTES = 256 };
+static inline vd_status vd_cuda_scratch(vd_exec *x, size_t bytes, void **taken,
+                                        unsigned char **out) {
+    const size_t align = VD_CUDA_ALIGN_BYTES;
+    const vd_status st = vd_exec_scratch(x, bytes + align - VD_ARENA_ALIGN_BYTES, taken);
+    *out =
+        st == VD_OK ? (unsigned char *)*taken + (align - (uintptr_t)*taken % align) % align : NULL;
+    return st;
+}
+
+static inline size_t vd_cuda_aligned(size_t bytes) {
+    return (bytes + VD_CUDA_ALIGN_BYTES - 1) / VD_CUDA_ALIGN_BYTES * VD_CUDA_ALIGN_BYTES;
+}
+
 /* ---- weights.c ------------------------------------------------------------------------------ */
 
 vd_status vd_cuda_create_linear(vd_backend *be, const vd_weight_part *parts, int part_count,

@@ -9,7 +9,6 @@ enum {
     MOST_PARTS = 72,
     MOST_PLANS = 8,
     MOST_CONFIGS = 24,
-    ALIGN_BYTES = 16,
     RANK = 4,
     WORKSPACE_BYTES = 256 * 1024 * 1024,
 };
@@ -85,7 +84,7 @@ static vd_status tensor(vd_dnn_graph *g, int64_t id, vd_dtype dtype, tensor_kind
                         const int64_t dim[RANK], const int64_t stride[RANK],
                         cudnnBackendDescriptor_t *out) {
     const cudnnDataType_t type = dnn_dtype(dtype);
-    const int64_t align = ALIGN_BYTES;
+    const int64_t align = VD_DNN_ALIGN_BYTES;
     const bool yes = true;
     vd_status st;
     VD_TRY(make(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR, out));
@@ -339,9 +338,13 @@ done:
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
+/* cuDNN's own frontend makes this operation from this version on, of the headers and of the
+ * library. */
+#define OLDEST_ATTENTION 91301
+
 vd_status vd_dnn_plan_attention(vd_dnn *d, const vd_dnn_attention *key, vd_dnn_graph **out) {
     *out = NULL;
-#if CUDNN_VERSION >= 91300
+#if CUDNN_VERSION >= OLDEST_ATTENTION
     const int64_t one[RANK] = {1, 1, 1, 1}, dim = key->head_dim;
     const int64_t q_dim[RANK] = {key->batch, key->heads, key->q_tokens, dim};
     const int64_t k_dim[RANK] = {key->batch, key->heads, key->kv_tokens, dim};
@@ -351,6 +354,8 @@ vd_status vd_dnn_plan_attention(vd_dnn *d, const vd_dnn_attention *key, vd_dnn_g
     const int64_t out_stride[RANK] = {key->out_batch, dim, key->out_token, 1};
     cudnnBackendDescriptor_t op, q, k, v, o, scale;
     vd_dnn_graph *g;
+    if (cudnnGetVersion() < OLDEST_ATTENTION)
+        return VD_OK;
     vd_status st = create_graph(&g);
     if (st != VD_OK)
         return st;

@@ -17,6 +17,9 @@
 typedef struct vd_dnn vd_dnn;
 typedef struct vd_dnn_graph vd_dnn_graph;
 
+/* What all addresses are multiples of. */
+enum { VD_DNN_ALIGN_BYTES = 16 };
+
 /* stream: a cudaStream_t. */
 vd_status vd_dnn_create(void *stream, vd_dnn **out);
 

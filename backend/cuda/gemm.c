@@ -7,7 +7,7 @@
 #include "backend/cuda/offload.h"
 
 enum {
-    ALIGN_BYTES = 64,
+    MOST_ALIGN_BYTES = 64,          /* that an address in the arena has for certain */
     CHUNK_BYTES = 24 * 1024 * 1024, /* float32 results or gathered rows of a chunk */
     CHUNK_GRAIN = 128,              /* rows */
 };
@@ -22,10 +22,6 @@ typedef struct product_job {
     unsigned char *scratch;
 } product_job;
 
-static size_t aligned(size_t bytes) {
-    return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
-}
-
 static int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
@@ -34,9 +30,9 @@ static const unsigned char *row_at(const void *data, vd_dtype dtype, int64_t wid
     return (const unsigned char *)data + (size_t)(row * width) * vd_dtype_bytes(dtype);
 }
 
-/* What all of these are multiples of, at most ALIGN_BYTES. */
+/* What all of these are multiples of, at most MOST_ALIGN_BYTES. */
 static int align_of(uintptr_t bits) {
-    int align = ALIGN_BYTES;
+    int align = MOST_ALIGN_BYTES;
     while (bits % (uintptr_t)align != 0)
         align /= 2;
     return align;
@@ -58,9 +54,9 @@ static product_job job_of(const vd_cuda_product *p) {
     const int64_t rows = CHUNK_BYTES / widest / CHUNK_GRAIN * CHUNK_GRAIN;
     job.chunk_rows = smaller(p->rows, rows < CHUNK_GRAIN ? CHUNK_GRAIN : rows);
     if (job.convert)
-        job.a_bytes = aligned((size_t)(job.chunk_rows * a_row));
+        job.a_bytes = vd_cuda_aligned((size_t)(job.chunk_rows * a_row));
     if (!job.direct)
-        job.result_bytes = aligned((size_t)(job.chunk_rows * result_row));
+        job.result_bytes = vd_cuda_aligned((size_t)(job.chunk_rows * result_row));
     return job;
 }
 
@@ -99,7 +95,7 @@ static vd_status make_plans(vd_exec *x, product_job *job) {
         if (vd_blas_workspace_bytes(plan) > job->workspace_bytes)
             job->workspace_bytes = vd_blas_workspace_bytes(plan);
         if (job->direct && job->p->bias != NULL)
-            VD_TRY(vd_cuda_round_vector(x->be, job->p->bias, vd_blas_bias_dtype(plan), &bias));
+            VD_TRY(vd_cuda_round_vector(x->be, job->p->bias, job->p->dst->dtype, &bias));
     }
 done:
     return st;
@@ -156,7 +152,7 @@ static vd_status run_chunk(vd_exec *x, const product_job *job, int64_t first, in
         if (r != NULL)
             args.c = row_at(r->data, r->dtype, p->w->out, first);
         if (p->bias != NULL)
-            VD_TRY(vd_cuda_round_vector(x->be, p->bias, vd_blas_bias_dtype(plan), &args.bias));
+            VD_TRY(vd_cuda_round_vector(x->be, p->bias, p->dst->dtype, &args.bias));
     }
     VD_TRY(vd_blas_run(vd_cuda(x)->blas, plan, &args));
     if (!job->direct)
@@ -170,8 +166,8 @@ vd_status vd_cuda_product_run(vd_exec *x, const vd_cuda_product *p) {
     void *scratch = NULL;
     vd_status st;
     VD_TRY(make_plans(x, &job));
-    VD_TRY(vd_exec_scratch(x, job.a_bytes + job.result_bytes + job.workspace_bytes, &scratch));
-    job.scratch = scratch;
+    VD_TRY(vd_cuda_scratch(x, job.a_bytes + job.result_bytes + job.workspace_bytes, &scratch,
+                           &job.scratch));
     VD_TRY(vd_cuda_weight_acquire(x->be, p->w, &job.w));
     for (int64_t first = 0; first < p->rows && !x->dry; first += job.chunk_rows)
         VD_TRY(run_chunk(x, &job, first, smaller(job.chunk_rows, p->rows - first)));

@@ -9,12 +9,7 @@ enum {
     ENOUGH_BLOCKS = 1024,  /* that measure, over all items */
     LEAST_ROWS = 32,       /* of a chunk */
     BLOCK_CHANNELS = 2048, /* that a block of the measuring kernel sees with vectors */
-    ALIGN_BYTES = 256,
 };
-
-static size_t aligned(size_t bytes) {
-    return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
-}
 
 /* Chunks depend on the shape alone, so that sums do. */
 static void choose_chunks(vd_cuda_moments *job) {
@@ -42,10 +37,10 @@ static vd_cuda_moments job_of(const vd_tensor *src1, const vd_tensor *src2, int 
 /* Scratch: what the measuring kernel leaves, the factors, and room for statistics. */
 static vd_status take_scratch(vd_exec *x, vd_cuda_moments *job, void **out) {
     const int64_t groups = job->items * job->groups;
-    const size_t part =
-        aligned((size_t)(job->items * job->chunks * (job->channels[0] + job->channels[1]) * 2) *
-                sizeof(double));
-    const size_t stats = aligned((size_t)(groups * 2) * sizeof(double));
+    const size_t part = vd_cuda_aligned(
+        (size_t)(job->items * job->chunks * (job->channels[0] + job->channels[1]) * 2) *
+        sizeof(double));
+    const size_t stats = vd_cuda_aligned((size_t)(groups * 2) * sizeof(double));
     vd_status st =
         vd_exec_scratch(x, part + stats + (size_t)(groups * VD_CUDA_FACTORS) * sizeof(float), out);
     if (st != VD_OK || x->dry)

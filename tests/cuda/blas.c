@@ -206,6 +206,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     const uint64_t m = turned ? job.a_layout.columns : job.a_layout.rows;
     const uint64_t k = turned ? job.a_layout.rows : job.a_layout.columns;
     (void)handle, (void)c_layout, (void)algo, (void)stream;
+    if ((uintptr_t)workspace % 256 != 0)
+        return CUBLAS_STATUS_INVALID_VALUE;
     if (job.p.turn[1] != CUBLAS_OP_N || job.b_layout.rows != k || job.d_layout.rows != m ||
         job.d_layout.columns != job.b_layout.columns)
         return CUBLAS_STATUS_INVALID_VALUE;

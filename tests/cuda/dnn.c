@@ -217,7 +217,11 @@ static void run(const void *data) {
 
 vd_status vd_dnn_run(vd_dnn *d, const vd_dnn_graph *graph, int plan, const vd_dnn_args *args) {
     const dnn_job job = {*graph, plan, *args};
+    const uintptr_t all = (uintptr_t)args->a | (uintptr_t)args->b | (uintptr_t)args->c |
+                          (uintptr_t)args->bias | (uintptr_t)args->out;
     (void)d;
+    if (all % VD_DNN_ALIGN_BYTES != 0)
+        return vd_fail(VD_ERR_BACKEND, "cuDNN has been given an address that it does not take");
     vd_emulate_work(run, &job, sizeof job);
     return VD_OK;
 }

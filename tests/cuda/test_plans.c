@@ -119,10 +119,10 @@ static void check_attention(vd_dnn *d, const char *what, int64_t heads, int64_t 
 }
 
 int main(void) {
-    enum { SKIPPED = 77, OLDEST = 91300 };
+    enum { SKIPPED = 77, OLDEST = 91301 };
     vd_dnn *d;
     if (vd_dnn_version() < OLDEST) {
-        printf("skipped: cuDNN %zu; 9.13 plans attention in one operation\n", vd_dnn_version());
+        printf("skipped: cuDNN %zu; 9.13.1 plans attention in one operation\n", vd_dnn_version());
         return SKIPPED;
     }
     CHECK_OK(vd_dnn_create_without_device(h100, &d));
