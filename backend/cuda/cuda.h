@@ -33,6 +33,7 @@ typedef struct vd_cuda_device {
     vd_cuda_cache *cache;
     struct vd_cuda_offload *offload;           /* offload.c; NULL: never asked for */
     vd_cuda_staging staging[VD_CUDA_STAGINGS]; /* made when first needed */
+    int turn;                                  /* of these: the one that is filled next */
 } vd_cuda_device;
 
 typedef struct vd_cuda_weight {

@@ -27,11 +27,10 @@ typedef struct sender {
     unsigned char *to; /* device, */
     bool on_host;      /* or the host's own memory */
     size_t filled;
-    int turn;
 } sender;
 
 static vd_status flush(sender *s) {
-    vd_cuda_staging *staging = &s->cuda->staging[s->turn];
+    vd_cuda_staging *staging = &s->cuda->staging[s->cuda->turn];
     vd_status st;
     VD_TRY(vd_cuda_status(
         cudaMemcpyAsync(s->to, staging->memory, s->filled, cudaMemcpyHostToDevice, s->cuda->stream),
@@ -40,7 +39,7 @@ static vd_status flush(sender *s) {
         vd_cuda_status(cudaEventRecord(staging->done, s->cuda->stream), "copying to the device"));
     s->to += s->filled;
     s->filled = 0;
-    s->turn = (s->turn + 1) % VD_CUDA_STAGINGS;
+    s->cuda->turn = (s->cuda->turn + 1) % VD_CUDA_STAGINGS;
 done:
     return st;
 }
@@ -49,7 +48,7 @@ static vd_status send(sender *s, const void *data, size_t bytes) {
     const unsigned char *from = data;
     vd_status st = VD_OK;
     while (bytes > 0) {
-        const vd_cuda_staging *staging = &s->cuda->staging[s->turn];
+        const vd_cuda_staging *staging = &s->cuda->staging[s->cuda->turn];
         const size_t left = VD_CUDA_STAGING_BYTES - s->filled;
         const size_t count = bytes < left ? bytes : left;
         /* An empty buffer may still be on its way, also for somebody before. */
