@@ -228,7 +228,8 @@ vd_status vd_cpu_attention_tiled(vd_exec *x, void *out, const void *q, const voi
     const int64_t units = d->outer * d->inner * d->heads;
     cut(&job, units, x->be->threads);
     job.thread_bytes = lay_out(&job, NULL, &none);
-    const vd_status st = vd_exec_scratch(x, job.thread_bytes * (size_t)x->be->threads, &scratch);
+    const size_t busy = (size_t)smaller(units * job.blocks, x->be->threads);
+    const vd_status st = vd_exec_scratch(x, job.thread_bytes * busy, &scratch);
     if (st != VD_OK)
         return st;
     job.scratch = scratch;
