@@ -26,7 +26,6 @@ typedef uint32_t vu __attribute__((vector_size(LANES * sizeof(uint32_t))));
 typedef uint16_t vh __attribute__((vector_size(LANES * sizeof(uint16_t))));
 typedef double vd __attribute__((vector_size(LANES * sizeof(double))));
 typedef float vf4 __attribute__((vector_size(4 * sizeof(float))));
-typedef int32_t vi4 __attribute__((vector_size(4 * sizeof(int32_t))));
 typedef uint32_t vu4 __attribute__((vector_size(4 * sizeof(uint32_t))));
 typedef uint16_t vh4 __attribute__((vector_size(4 * sizeof(uint16_t))));
 typedef uint16_t vh8 __attribute__((vector_size(8 * sizeof(uint16_t))));
@@ -462,17 +461,8 @@ INLINE vf4 get_four(const void *src, vd_dtype dtype, size_t at) {
     return v;
 }
 
-INLINE void put_four(void *dst, vd_dtype dtype, size_t at, vf4 v) {
-    if (dtype == VD_BF16) {
-        const vu4 u = (vu4)v, is_nan = (vu4)(((vi4)v & 0x7FFFFFFF) >
-                                             0x7F800000); // NOLINT(misc-redundant-expression)
-        const vu4 rounded = (u + 0x7FFF + ((u >> 16) & 1)) >> 16;
-        const vh4 h =
-            __builtin_convertvector((is_nan & ((u >> 16) | 0x40)) | (~is_nan & rounded), vh4);
-        memcpy((uint16_t *)dst + at, &h, sizeof h);
-    } else {
-        memcpy((float *)dst + at, &v, sizeof v);
-    }
+INLINE void put_four(float *dst, vf4 v) {
+    memcpy(dst, &v, sizeof v);
 }
 
 /* Interleaving the upper with the lower half of the rows three times transposes eight of them. */
@@ -521,8 +511,10 @@ static void transpose_rounded(uint16_t *dst, size_t dst_stride, const float *src
         }
 }
 
-INLINE void transpose_fours(void *dst, vd_dtype dst_dtype, size_t dst_stride, const void *src,
-                            vd_dtype src_dtype, size_t src_stride, size_t rows, size_t columns) {
+/* To float32. */
+INLINE void transpose_fours(float *dst, size_t dst_stride, const void *src,
+                            const vd_dtype src_dtype, size_t src_stride, size_t rows,
+                            size_t columns) {
     const size_t whole_rows = rows & ~(size_t)3, whole_columns = columns & ~(size_t)3;
     for (size_t r = 0; r < whole_rows; r += 4)
         for (size_t c = 0; c < whole_columns; c += 4) {
@@ -534,33 +526,27 @@ INLINE void transpose_fours(void *dst, vd_dtype dst_dtype, size_t dst_stride, co
             const vf4 ef = __builtin_shufflevector(e, f, 0, 4, 1, 5);
             const vf4 ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
             const vf4 ef2 = __builtin_shufflevector(e, f, 2, 6, 3, 7);
-            const size_t to = c * dst_stride + r;
-            put_four(dst, dst_dtype, to, __builtin_shufflevector(ab, ef, 0, 1, 4, 5));
-            put_four(dst, dst_dtype, to + dst_stride, __builtin_shufflevector(ab, ef, 2, 3, 6, 7));
-            put_four(dst, dst_dtype, to + 2 * dst_stride,
-                     __builtin_shufflevector(ab2, ef2, 0, 1, 4, 5));
-            put_four(dst, dst_dtype, to + 3 * dst_stride,
-                     __builtin_shufflevector(ab2, ef2, 2, 3, 6, 7));
+            float *to = dst + c * dst_stride + r;
+            put_four(to, __builtin_shufflevector(ab, ef, 0, 1, 4, 5));
+            put_four(to + dst_stride, __builtin_shufflevector(ab, ef, 2, 3, 6, 7));
+            put_four(to + 2 * dst_stride, __builtin_shufflevector(ab2, ef2, 0, 1, 4, 5));
+            put_four(to + 3 * dst_stride, __builtin_shufflevector(ab2, ef2, 2, 3, 6, 7));
         }
     for (size_t r = 0; r < rows; r++)
-        for (size_t c = r < whole_rows ? whole_columns : 0; c < columns; c++) {
-            const float v = get_one(src, src_dtype, r * src_stride + c);
-            store(dst_dtype == VD_BF16 ? (void *)((uint16_t *)dst + c * dst_stride + r)
-                                       : (void *)((float *)dst + c * dst_stride + r),
-                  dst_dtype, &v, 1);
-        }
+        for (size_t c = r < whole_rows ? whole_columns : 0; c < columns; c++)
+            dst[c * dst_stride + r] = get_one(src, src_dtype, r * src_stride + c);
 }
 
 static void transpose(void *dst, vd_dtype dst_dtype, size_t dst_stride, const void *src,
                       vd_dtype src_dtype, size_t src_stride, size_t rows, size_t columns) {
     if (src_dtype == VD_BF16 && dst_dtype == VD_BF16)
         transpose_halves(dst, dst_stride, src, src_stride, rows, columns);
-    else if (src_dtype == VD_F32 && dst_dtype == VD_BF16)
+    else if (dst_dtype == VD_BF16)
         transpose_rounded(dst, dst_stride, src, src_stride, rows, columns);
-    else if (src_dtype == VD_F32 && dst_dtype == VD_F32)
-        transpose_fours(dst, VD_F32, dst_stride, src, VD_F32, src_stride, rows, columns);
+    else if (src_dtype == VD_BF16)
+        transpose_fours(dst, dst_stride, src, VD_BF16, src_stride, rows, columns);
     else
-        transpose_fours(dst, dst_dtype, dst_stride, src, src_dtype, src_stride, rows, columns);
+        transpose_fours(dst, dst_stride, src, VD_F32, src_stride, rows, columns);
 }
 
 static void combine(float *dst, int terms, const double *coefficient, const float *const *src,

@@ -338,13 +338,9 @@ done:
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-/* cuDNN's own frontend makes this operation from this version on, of the headers and of the
- * library. */
-#define OLDEST_ATTENTION 91301
-
 vd_status vd_dnn_plan_attention(vd_dnn *d, const vd_dnn_attention *key, vd_dnn_graph **out) {
     *out = NULL;
-#if CUDNN_VERSION >= OLDEST_ATTENTION
+#if CUDNN_VERSION >= VD_DNN_OLDEST_ATTENTION
     const int64_t one[RANK] = {1, 1, 1, 1}, dim = key->head_dim;
     const int64_t q_dim[RANK] = {key->batch, key->heads, key->q_tokens, dim};
     const int64_t k_dim[RANK] = {key->batch, key->heads, key->kv_tokens, dim};
@@ -354,7 +350,7 @@ vd_status vd_dnn_plan_attention(vd_dnn *d, const vd_dnn_attention *key, vd_dnn_g
     const int64_t out_stride[RANK] = {key->out_batch, dim, key->out_token, 1};
     cudnnBackendDescriptor_t op, q, k, v, o, scale;
     vd_dnn_graph *g;
-    if (cudnnGetVersion() < OLDEST_ATTENTION)
+    if (vd_dnn_version() < VD_DNN_OLDEST_ATTENTION)
         return VD_OK;
     vd_status st = create_graph(&g);
     if (st != VD_OK)

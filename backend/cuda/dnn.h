@@ -30,6 +30,10 @@ vd_status vd_dnn_create_without_device(const char *device_json, vd_dnn **out);
 void vd_dnn_destroy(vd_dnn *d);
 size_t vd_dnn_version(void); /* of the library that is loaded: 91900 */
 
+/* cuDNN's own frontend makes attention in one operation from this version on, of the headers and
+ * of the library. */
+#define VD_DNN_OLDEST_ATTENTION 91301
+
 /* src [n, src_h, src_w, in], kernel [out, kernel_h, kernel_w, in], dst [n, dst_h, dst_w, out]:
  * dst = conv(src) + bias[row, out] + residual. dtype: BF16 or F16. */
 typedef struct vd_dnn_conv {

@@ -7,7 +7,6 @@
 #include "backend/cuda/offload.h"
 
 enum {
-    MOST_ALIGN_BYTES = 64,          /* that an address in the arena has for certain */
     CHUNK_BYTES = 24 * 1024 * 1024, /* float32 results or gathered rows of a chunk */
     CHUNK_GRAIN = 128,              /* rows */
 };
@@ -30,9 +29,9 @@ static const unsigned char *row_at(const void *data, vd_dtype dtype, int64_t wid
     return (const unsigned char *)data + (size_t)(row * width) * vd_dtype_bytes(dtype);
 }
 
-/* What all of these are multiples of, at most MOST_ALIGN_BYTES. */
+/* What all of these are multiples of, at most what any address in the arena is for certain. */
 static int align_of(uintptr_t bits) {
-    int align = MOST_ALIGN_BYTES;
+    int align = VD_ARENA_ALIGN_BYTES;
     while (bits % (uintptr_t)align != 0)
         align /= 2;
     return align;

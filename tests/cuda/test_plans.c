@@ -119,9 +119,9 @@ static void check_attention(vd_dnn *d, const char *what, int64_t heads, int64_t 
 }
 
 int main(void) {
-    enum { SKIPPED = 77, OLDEST = 91301 };
+    enum { SKIPPED = 77 };
     vd_dnn *d;
-    if (vd_dnn_version() < OLDEST) {
+    if (vd_dnn_version() < VD_DNN_OLDEST_ATTENTION) {
         printf("skipped: cuDNN %zu; 9.13.1 plans attention in one operation\n", vd_dnn_version());
         return SKIPPED;
     }
