@@ -112,15 +112,19 @@ def turn_convert(args, inputs, _):
     from safetensors.torch import load_file
     torch.set_num_threads(args.threads)
     tensors = load_file(inputs)
-    model = UNet3DConditionModel.from_pretrained(f"{args.model}/unet", torch_dtype=torch.bfloat16).eval()
+    model = UNet3DConditionModel.from_pretrained(f"{args.model}/unet", torch_dtype=torch.bfloat16)
 
     class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
         def forward(self, sample, timestep, context):
-            return model(sample.bfloat16(), timestep, context.bfloat16(), return_dict=False)[0].float()
+            return self.model(sample.bfloat16(), timestep, context.bfloat16(), return_dict=False)[0].float()
 
     with torch.no_grad():
         example = (tensors["in.sample"], tensors["in.timestep"], tensors["in.context"])
-        converted = openvino.convert_model(Plain(), example_input=example,
+        converted = openvino.convert_model(Plain().eval().requires_grad_(False), example_input=example,
                                            input=[tuple(t.shape) for t in example])
     folder = openvino_folder(args)
     folder.mkdir(exist_ok=True)

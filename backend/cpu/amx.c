@@ -120,6 +120,32 @@ void vd_amx_block(float *c, const vd_amx_rows *a, const unsigned char *b, const 
     }
 }
 
+void vd_amx_two(float *c, const unsigned char *a, int64_t tiles, const unsigned char *b,
+                vd_amx_ready *ready, void *user) {
+    enum { TILE_SUMS = VD_AMX_ROWS * VD_AMX_COLUMNS };
+    _tile_loadd(4, b, ROW_BYTES);
+    _tile_loadd(5, b + VD_AMX_TILE_BYTES, ROW_BYTES);
+    _tile_loadd(6, b + VD_AMX_STEP_BYTES, ROW_BYTES);
+    _tile_loadd(7, b + VD_AMX_STEP_BYTES + VD_AMX_TILE_BYTES, ROW_BYTES);
+    for (int64_t i = 0; i < tiles; i++, a += (ptrdiff_t)2 * VD_AMX_TILE_BYTES) {
+        float *sums = c + i % 2 * TILE_SUMS;
+        _tile_loadd(2, a, ROW_BYTES);
+        _tile_loadd(3, a + VD_AMX_TILE_BYTES, ROW_BYTES);
+        _tile_zero(0);
+        _tile_dpbf16ps(0, 2, 4);
+        _tile_dpbf16ps(0, 3, 6);
+        _tile_zero(1);
+        _tile_dpbf16ps(1, 2, 5);
+        _tile_dpbf16ps(1, 3, 7);
+        _tile_stored(0, sums, C_ROW);
+        _tile_stored(1, sums + VD_AMX_COLUMNS / 2, C_ROW);
+        if (i > 0)
+            ready(user, i - 1, c + (i - 1) % 2 * TILE_SUMS);
+    }
+    if (tiles > 0)
+        ready(user, tiles - 1, c + (tiles - 1) % 2 * TILE_SUMS);
+}
+
 #else
 
 bool vd_amx_request(void) {
@@ -135,6 +161,11 @@ void vd_amx_end(void) {
 void vd_amx_block(float *c, const vd_amx_rows *a, const unsigned char *b, const vd_amx_span *span,
                   int64_t spans, bool add) {
     (void)c, (void)a, (void)b, (void)span, (void)spans, (void)add;
+}
+
+void vd_amx_two(float *c, const unsigned char *a, int64_t tiles, const unsigned char *b,
+                vd_amx_ready *ready, void *user) {
+    (void)c, (void)a, (void)tiles, (void)b, (void)ready, (void)user;
 }
 
 #endif

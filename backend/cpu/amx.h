@@ -45,4 +45,13 @@ typedef struct vd_amx_span {
 void vd_amx_block(float *c, const vd_amx_rows *a, const unsigned char *b, const vd_amx_span *span,
                   int64_t spans, bool add);
 
+/* Sums of a tile of A by a block of B, c[16, 32]; it is valid until the call returns. */
+typedef void vd_amx_ready(void *user, int64_t tile, const float *c);
+
+/* The same for K of two tiles, where B stays in tiles: A is [tiles, 2] tiles, dense, and `ready` is
+ * called for one after the other. c is room for two sums: those of the next tile are under way
+ * while `ready` works. */
+void vd_amx_two(float *c, const unsigned char *a, int64_t tiles, const unsigned char *b,
+                vd_amx_ready *ready, void *user);
+
 #endif

@@ -26,6 +26,7 @@ static vd_status cpu_open(vd_backend *be, int threads) {
         [VD_CPU_BASELINE] = &vd_cpu_kernels_baseline,
         [VD_CPU_AVX2] = &vd_cpu_kernels_avx2,
         [VD_CPU_AVX512] = &vd_cpu_kernels_avx512,
+        [VD_CPU_AVX512_BF16] = &vd_cpu_kernels_avx512_bf16,
     };
     be->threads = threads > 0 ? threads : omp_get_num_procs();
     vd_cpu_device *cpu = calloc(1, sizeof *cpu);
@@ -87,7 +88,7 @@ static vd_status cpu_copy(vd_backend *be, void *dst, const void *src, size_t byt
 static bool cpu_has_dtype(const vd_backend *be, vd_dtype dtype) {
     (void)be;
     const char *isa;
-    return dtype == VD_F32 || (dtype == VD_BF16 && vd_dnnl_isa(&isa) == VD_CPU_AVX512);
+    return dtype == VD_F32 || (dtype == VD_BF16 && vd_dnnl_isa(&isa) >= VD_CPU_AVX512);
 }
 
 static vd_dtype cpu_auto_dtype(const vd_backend *be) {

@@ -258,8 +258,8 @@ vd_cpu_isa vd_dnnl_isa(const char **name) {
         dnnl_cpu_isa_t isa;
         vd_cpu_isa ours;
     } sets[] = {
-        {"AMX", dnnl_cpu_isa_avx512_core_amx, VD_CPU_AVX512},
-        {"AVX-512 with bf16", dnnl_cpu_isa_avx512_core_bf16, VD_CPU_AVX512},
+        {"AMX", dnnl_cpu_isa_avx512_core_amx, VD_CPU_AVX512_BF16},
+        {"AVX-512 with bf16", dnnl_cpu_isa_avx512_core_bf16, VD_CPU_AVX512_BF16},
         {"AVX-512", dnnl_cpu_isa_avx512_core, VD_CPU_AVX512},
         {"AVX2", dnnl_cpu_isa_avx2, VD_CPU_AVX2},
     };

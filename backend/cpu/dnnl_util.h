@@ -16,7 +16,12 @@
 
 typedef struct vd_cpu_dnnl vd_cpu_dnnl;
 
-typedef enum vd_cpu_isa { VD_CPU_BASELINE, VD_CPU_AVX2, VD_CPU_AVX512 } vd_cpu_isa;
+typedef enum vd_cpu_isa {
+    VD_CPU_BASELINE,
+    VD_CPU_AVX2,
+    VD_CPU_AVX512,
+    VD_CPU_AVX512_BF16
+} vd_cpu_isa;
 
 /* `threads`: how many may run a primitive at once. */
 vd_status vd_dnnl_create(int threads, vd_cpu_dnnl **out);

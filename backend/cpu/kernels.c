@@ -18,6 +18,7 @@ enum { LANES = 8, TILE_ROWS = 6, TILE_VECTORS = 2 };
 enum { LANES = 4, TILE_ROWS = 6, TILE_VECTORS = 2 };
 #endif
 
+#define LOG2_E 1.44269504088896341F
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vf __attribute__((vector_size(LANES * sizeof(float))));
@@ -40,7 +41,8 @@ INLINE vf choose(vi mask, vf a, vf b) {
     return (vf)((mask & (vi)a) | (~mask & (vi)b));
 }
 
-/* The larger; b where one of them is NaN. GCC makes six instructions of the general form. */
+/* The larger, the smaller; b where one of them is NaN. GCC makes six instructions of the general
+ * form. */
 INLINE vf larger(vf a, vf b) {
 #if defined(__AVX512F__)
     return (vf)_mm512_max_ps((__m512)a, (__m512)b);
@@ -51,8 +53,21 @@ INLINE vf larger(vf a, vf b) {
 #endif
 }
 
+INLINE vf smaller(vf a, vf b) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return choose(a < b, a, b);
+#endif
+}
+
 /* Round to nearest even; NaN stays one. */
 INLINE vh to_bf16(vf x) {
+#if defined(__AVX512BF16__)
+    return (vh)_mm512_cvtneps_pbh((__m512)x);
+#endif
     const vu u = (vu)x;
     const vu rounded = (u + 0x7FFF + ((u >> 16) & 1)) >> 16;
     const vu nan = (u >> 16) | 0x40;
@@ -125,7 +140,7 @@ INLINE vf exponential(vf x) {
     const float magic = 0x1.8p23F; /* adding it rounds to an integer in the low bits */
     x = choose(x > 89.0F, splat(89.0F), x);
     x = choose(x < -104.0F, splat(-104.0F), x);
-    const vf biased = x * 1.44269504088896341F + magic;
+    const vf biased = x * LOG2_E + magic;
     const vf n = biased - magic;
     const vf r = (x - n * 0.693359375F) - n * -2.12194440e-4F; /* ln 2 in two parts */
     vf p = splat(1.9875691500e-4F);
@@ -169,7 +184,7 @@ INLINE vf split_exponent(vf x, vu *n) {
     return x - (biased - magic);
 }
 
-/* 2^x for x <= 0, at least 2^-125, within 3e-6: enough where the result is rounded to bf16. */
+/* 2^x for x <= 126, at least 2^-125, within 3e-6: enough where the result is rounded to bf16. */
 INLINE vf rough_power_of_two(vf x) {
     vu n;
     const vf r = split_exponent(larger(splat(-125.0F), x), &n); /* no result is subnormal */
@@ -181,30 +196,39 @@ INLINE vf rough_power_of_two(vf x) {
     return (vf)((vu)p + n);
 }
 
-/* gelu within 2e-5 of itself, a hundredth of what rounding to bf16 leaves. Phi(-|x|) exp(x^2 / 2)
- * is a polynomial of |x|, fitted on 0 .. 5; behind that it matters to nothing. */
+/* gelu within 2e-5, or 1e-5 of itself where it is above 2: a hundredth of what rounding to bf16
+ * leaves. Phi(x) is 1/2 + x P(x^2), the errors of x Phi(x) evened out over |x| <= 4.5; beyond that
+ * it stays as it is there. */
 INLINE vf rough_gelu(vf x) {
-    const vf a = (vf)((vu)x & 0x7FFFFFFF);
-    const vf u = choose(a > 5.0F, splat(5.0F), a) - 2.5F;
-    vf p = splat(2.790685585e-07F);
-    p = p * u + -1.515505915e-06F;
-    p = p * u + 2.594857961e-06F;
-    p = p * u + -8.942118257e-06F;
-    p = p * u + 6.312359619e-05F;
-    p = p * u + -2.729452099e-04F;
-    p = p * u + 1.019115560e-03F;
-    p = p * u + -3.814193420e-03F;
-    p = p * u + 1.364561263e-02F;
-    p = p * u + -4.561894387e-02F;
-    p = p * u + 1.413317472e-01F;
-    const vf tail = p * rough_power_of_two(a * a * (-0.5F * 1.44269504088896341F));
-    return x * choose(x < 0.0F, tail, 1.0F - tail);
+    const vf low = larger(splat(-4.5F), x), a = smaller(splat(4.5F), low);
+    const vf t = a * a * (2.0F / (4.5F * 4.5F)) - 1.0F;
+    vf p = splat(-1.565662897e-3F);
+    p = p * t + 4.655318840e-3F;
+    p = p * t + -6.682857024e-3F;
+    p = p * t + 1.014046323e-2F;
+    p = p * t + -1.815921308e-2F;
+    p = p * t + 2.862396637e-2F;
+    p = p * t + -4.029579015e-2F;
+    p = p * t + 5.467185112e-2F;
+    p = p * t + -7.718336980e-2F;
+    p = p * t + 1.569053007e-1F;
+    return low * (a * p + 0.5F);
+}
+
+/* 1 / x within 3e-7 of itself, for normal numbers. */
+INLINE vf rough_inverse(vf x) {
+#if defined(__AVX512F__)
+    const vf y = (vf)_mm512_rcp14_ps((__m512)x);
+    return y * (2.0F - x * y);
+#else
+    return 1.0F / x;
+#endif
 }
 
 /* The same for silu. */
 INLINE vf rough_silu(vf x) {
-    const vf e = rough_power_of_two((vf)((vu)x | 0x80000000) * 1.44269504088896341F);
-    return x * (choose(x < 0.0F, e, splat(1.0F)) / (1.0F + e));
+    const vf e = rough_power_of_two(smaller(splat(125.0F), x * -LOG2_E));
+    return x * rough_inverse(1.0F + e);
 }
 
 INLINE vf activated(vf x, vd_activation act) {
@@ -665,7 +689,7 @@ INLINE vf power_of_two(vf x) {
  * column of nothing but -infinity adds nothing. */
 static void softmax(void *w, vd_dtype dtype, const float *s, size_t stride, size_t rows,
                     size_t columns, float scale, float *top, float *sum, float *factor) {
-    const float unit = scale * 1.44269504088896341F;
+    const float unit = scale * LOG2_E;
     for (size_t i = 0; i < columns; i += LANES) {
         const vf before = get(top, VD_F32, i);
         vf most = before;
@@ -687,50 +711,59 @@ static void softmax(void *w, vd_dtype dtype, const float *s, size_t stride, size
     }
 }
 
-/* Two rows of bf16 as pairs, the first in the lower halves. Halves are rounded up: a tie is as rare
- * as that the last 16 bits are one certain pattern. */
-INLINE vu pair_up(vf first, vf second) {
-    return (((vu)first + 0x8000) >> 16) | (((vu)second + 0x8000) & 0xFFFF0000);
+/* ---- weights in pairs of rows: a block of B of backend/cpu/amx.h ------------------------------
+ */
+
+enum { PAIRS_COLUMNS = 32, PAIRS_DEPTH = 32, PAIR_BYTES = 64, PAIRS_TILE_BYTES = 1024 };
+
+/* The upper halves of two rows, the first in the lower half. */
+INLINE vu pair_up(vu first, vu second) {
+    return (first >> 16) | (second & 0xFFFF0000);
 }
 
-/* A NaN that rounding turns into a number lives on in the sum. Four maxima beside each other: one
- * would wait for the one before. */
-static void softmax_pairs(void *w, const float *s, size_t rows, float scale, float *top, float *sum,
-                          float *factor) {
-    enum { COLUMNS = 32, PAIR_BYTES = 64, TILE_BYTES = 1024, DEPTH = 32, AT_ONCE = 4 };
-    const float unit = scale * 1.44269504088896341F;
-    const size_t padded = (rows + DEPTH - 1) / DEPTH * DEPTH;
-    for (size_t i = 0; i < COLUMNS; i += LANES) {
-        unsigned char *to = (unsigned char *)w + i / 16 * TILE_BYTES + i % 16 * 4;
-        const vf before = get(top, VD_F32, i);
-        vf most[AT_ONCE] = {before, before, before, before};
-        for (size_t r = 0; r < rows / AT_ONCE * AT_ONCE; r += AT_ONCE)
-            for (size_t j = 0; j < AT_ONCE; j++)
-                most[j] = larger(get(s + (r + j) * COLUMNS, VD_F32, i) * unit, most[j]);
-        for (size_t r = rows / AT_ONCE * AT_ONCE; r < rows; r++)
-            most[0] = larger(get(s + r * COLUMNS, VD_F32, i) * unit, most[0]);
-        most[0] = larger(larger(most[0], most[1]), larger(most[2], most[3]));
-        put(top, VD_F32, i, most[0]);
-        const vf base = choose(most[0] == -INFINITY, splat(0.0F), most[0]);
-        const vf old = power_of_two(before - base);
-        vf added = {0}, other = {0};
-        for (size_t r = 0; r < padded; r += 2) {
-            const vf zero = {0};
-            const vf a =
-                r < rows ? rough_power_of_two(get(s + r * COLUMNS, VD_F32, i) * unit - base) : zero;
-            const vf b =
-                r + 1 < rows
-                    ? rough_power_of_two(get(s + (r + 1) * COLUMNS, VD_F32, i) * unit - base)
-                    : zero;
-            const vu pairs = pair_up(a, b);
-            memcpy(to + r / DEPTH * (size_t)2 * TILE_BYTES + r % DEPTH / 2 * PAIR_BYTES, &pairs,
-                   sizeof pairs);
-            added += a;
-            other += b;
+/* Columns i .. of rows r and r + 1. */
+INLINE void put_pairs(void *w, size_t r, size_t i, vu pairs) {
+    unsigned char *to = (unsigned char *)w + r / PAIRS_DEPTH * (size_t)2 * PAIRS_TILE_BYTES +
+                        i / 16 * PAIRS_TILE_BYTES + r % PAIRS_DEPTH / 2 * PAIR_BYTES + i % 16 * 4;
+    memcpy(to, &pairs, sizeof pairs);
+}
+
+/* 2^(x + 1/2) (1 +- 8e-5), -125 <= x <= 125, and 2^-8 of its power of two: the fraction lies in 1
+ * .. 2, where 2^-8 is half of what bf16 keeps, so that cutting the lower half off rounds. */
+INLINE vu raised(vf x) {
+    vu n;
+    const vf r = split_exponent(x, &n);
+    vf p = splat(7.802452118e-2F);
+    p = p * r + 3.431039393e-1F;
+    p = p * r + 9.804190882e-1F;
+    p = p * r + (1.414111843F + 0x1p-8F);
+    return (vu)p + n;
+}
+
+INLINE void power_columns(void *w, const float *s, size_t rows, float unit, const float *base,
+                          float *top, size_t i) {
+    const vf low = get(base, VD_F32, i), least = splat(-125.0F);
+    vf most[2] = {get(top, VD_F32, i), get(top, VD_F32, i)};
+    for (size_t r = 0; r < PAIRS_DEPTH / 2; r += 2) {
+        vu power[2] = {{0}, {0}};
+        for (size_t j = 0; j < 2 && r + j < rows; j++) {
+            const vf x = get(s + (r + j) * PAIRS_COLUMNS, VD_F32, i) * unit - low;
+            most[j] = larger(x, most[j]);
+            power[j] = raised(larger(least, x));
         }
-        put(factor, VD_F32, i, old);
-        put(sum, VD_F32, i, get(sum, VD_F32, i) * old + (added + other));
+        put_pairs(w, r, i, pair_up(power[0], power[1]));
     }
+    put(top, VD_F32, i, larger(most[0], most[1]));
+}
+
+static void power_pairs(void *w, const float *s, size_t rows, float scale, const float *base,
+                        float *top) {
+    const float unit = scale * LOG2_E;
+    for (size_t i = 0; i < PAIRS_COLUMNS; i += LANES)
+        if (rows >= PAIRS_DEPTH / 2)
+            power_columns(w, s, PAIRS_DEPTH / 2, unit, base, top, i);
+        else
+            power_columns(w, s, rows, unit, base, top, i);
 }
 
 static void scale_columns(float *x, size_t stride, size_t rows, size_t columns,
@@ -758,6 +791,6 @@ const vd_cpu_kernels VD_KERNELS = {
     .combine = combine,
     .product = product,
     .softmax = softmax,
-    .softmax_pairs = softmax_pairs,
+    .power_pairs = power_pairs,
     .scale_columns = scale_columns,
 };

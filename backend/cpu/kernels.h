@@ -2,8 +2,9 @@
  * flags) and chosen when the backend opens. Single-threaded: the callers divide the work, always
  * the same way whatever the thread count, so that results do not depend on it.
  *
- * Activations are F32 or BF16 and computed in float32. NaN comes out where NaN went in. Strides
- * and counts are in elements.
+ * Activations are F32 or BF16 and computed in float32. NaN comes out where NaN went in; avx512_bf16
+ * rounds to BF16 by an instruction that takes what is subnormal for zero. Strides and counts are in
+ * elements.
  */
 #ifndef VD_BACKEND_CPU_KERNELS_H
 #define VD_BACKEND_CPU_KERNELS_H
@@ -17,6 +18,10 @@
 
 /* What rows of products and scores are padded to. */
 enum { VD_CPU_PAD = 16 };
+
+/* What exp may be given in float32 with nothing subtracted: e^55 leaves 2^48 for sums and what they
+ * weigh. */
+enum { VD_CPU_MOST_POWER = 55 };
 
 /* How rows are normalized: (x - mean[c]) * scale[c] + shift[c]. */
 typedef struct vd_cpu_norm {
@@ -67,7 +72,7 @@ typedef struct vd_cpu_mix_run {
 } vd_cpu_mix_run;
 
 typedef struct vd_cpu_kernels {
-    const char *isa; /* "avx512", "avx2", "baseline" */
+    const char *isa; /* "avx512_bf16", "avx512", "avx2", "baseline" */
 
     /* Rows of an activation to and from float32. */
     void (*load)(float *dst, const void *src, vd_dtype dtype, size_t count);
@@ -136,10 +141,12 @@ typedef struct vd_cpu_kernels {
     void (*softmax)(void *w, vd_dtype dtype, const float *s, size_t stride, size_t rows,
                     size_t columns, float scale, float *top, float *sum, float *factor);
 
-    /* The same for dense scores of 32 columns, with weights in bf16 as a block of B of
-     * backend/cpu/amx.h; those of rows that are not there are zero. */
-    void (*softmax_pairs)(void *w, const float *s, size_t rows, float scale, float *top, float *sum,
-                          float *factor);
+    /* Weights of 16 rows of dense scores of 32 columns, in bf16: half of what a step of K has in a
+     * block of B of backend/cpu/amx.h; those of rows that are not there are zero. w = sqrt(2) 2^(x
+     * - base[c]), x = scale * s in units of log 2, and top[c] grows to the largest x - base[c].
+     * That is to be at most 120, and what lies below -125 counts as -125. */
+    void (*power_pairs)(void *w, const float *s, size_t rows, float scale, const float *base,
+                        float *top);
 
     /* x[r, c] *= factor[c], padded like scores */
     void (*scale_columns)(float *x, size_t stride, size_t rows, size_t columns,
@@ -149,5 +156,6 @@ typedef struct vd_cpu_kernels {
 extern const vd_cpu_kernels vd_cpu_kernels_baseline;
 extern const vd_cpu_kernels vd_cpu_kernels_avx2;
 extern const vd_cpu_kernels vd_cpu_kernels_avx512;
+extern const vd_cpu_kernels vd_cpu_kernels_avx512_bf16;
 
 #endif

@@ -124,11 +124,11 @@ static void attention_line(void *user, const char *line) {
 
 /* A NaN in a query makes its own row of its own head NaN, and nothing else; one in a key makes
  * every query of the head NaN that sees the key. */
-static void test_nan(vd_backend *be, bool in_key, bool causal, int64_t tokens) {
+static void test_nan(vd_backend *be, vd_dtype dtype, bool in_key, bool causal, int64_t tokens) {
     enum { HEADS = 2, DIM = 8, WIDTH = HEADS * DIM, TOKENS = 300, AT = 3, HEAD = 1 };
     static float values[3][TOKENS * WIDTH], result[TOKENS * WIDTH];
     for (int t = 0; t < 3; t++)
-        op_random(values[t], (size_t)TOKENS * WIDTH, 1.0F, VD_F32, (uint32_t)t);
+        op_random(values[t], (size_t)TOKENS * WIDTH, 1.0F, dtype, (uint32_t)t);
     values[in_key ? K : Q][AT * WIDTH + HEAD * DIM + 2] = NAN;
     const vd_attention_strides rows = {.token = WIDTH};
     const vd_attention_desc d = {.outer = 1,
@@ -146,9 +146,9 @@ static void test_nan(vd_backend *be, bool in_key, bool causal, int64_t tokens) {
     op_buffer b[TENSORS] = {0};
     vd_exec *x;
     for (int t = Q; t <= OUT; t++)
-        CHECK_OK(op_buffer_create(be, VD_F32, 1, (int64_t[]){(int64_t)TOKENS * WIDTH},
+        CHECK_OK(op_buffer_create(be, dtype, 1, (int64_t[]){(int64_t)TOKENS * WIDTH},
                                   t == OUT ? NULL : values[t], &b[t]));
-    CHECK_OK(vd_exec_create(be, VD_F32, &x));
+    CHECK_OK(vd_exec_create(be, dtype, &x));
     for (int pass = 0; pass < 2; pass++) {
         CHECK_OK(vd_attention(x, b[OUT].t.data, b[Q].t.data, b[K].t.data, b[V].t.data, &d));
         if (pass == 0)
@@ -171,9 +171,10 @@ int main(void) {
     op_devices devices;
     CHECK_OK(op_devices_open(&devices));
     CHECK(op_cases("attention.txt", attention_line, &devices) > 0);
-    for (int i = 0; i < 4; i++) {
-        test_nan(devices.be[devices.count > 1], (i & 1) != 0, (i & 2) != 0, 16);
-        test_nan(devices.be[devices.count > 1], (i & 1) != 0, (i & 2) != 0, 300);
+    for (int i = 0; i < 4 * devices.dtypes; i++) {
+        vd_backend *be = devices.be[devices.count > 1];
+        test_nan(be, devices.dtype[i / 4], (i & 1) != 0, (i & 2) != 0, 16);
+        test_nan(be, devices.dtype[i / 4], (i & 1) != 0, (i & 2) != 0, 300);
     }
     op_devices_close(&devices);
     return CHECK_DONE();
