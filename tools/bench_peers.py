@@ -9,9 +9,11 @@ Makes the checkpoint if --model is not there (5 GB of memory for a minute). Each
 its own: it loads, warms up once, and runs `--runs` forwards; turns alternate for `--rounds` rounds.
 Prints for each program the least time of a forward, the processor time it took (which says more when
 others use the machine), the time from nothing to loaded, the highest resident size, and the ratios; and
-how far the outputs are apart. --exact also runs diffusers in float32 and gives each one's distance from it.
+how far the outputs are apart. --exact also runs diffusers once in float64 (12 GB and some minutes) and gives
+each one's distance from that.
 
---isa limits oneDNN in all three (ONEDNN_MAX_CPU_ISA) and torch's own kernels (ATEN_CPU_CAPABILITY).
+--isa limits oneDNN in all three (ONEDNN_MAX_CPU_ISA), torch's own kernels (ATEN_CPU_CAPABILITY) and MKL
+(MKL_ENABLE_INSTRUCTIONS).
 OpenVINO reads a model that is converted once, layer by layer in half precision, beside the checkpoint;
 that takes about 9 GB and is only done when OpenVINO is among the peers. Needs torch, diffusers, safetensors,
 numpy; openvino for that peer."""
@@ -85,8 +87,9 @@ def turn_diffusers(args, inputs, output):
     import torch
     from diffusers import UNet3DConditionModel
     from safetensors.torch import load_file
-    dtype = torch.bfloat16 if args.dtype == "bf16" else torch.float32
+    dtype = {"bf16": torch.bfloat16, "f32": torch.float32, "f64": torch.float64}[args.dtype]
     torch.set_num_threads(args.threads)
+    output_dtype = torch.float64 if args.dtype == "f64" else torch.float32
     tensors = load_file(inputs)
     start = time.perf_counter()
     model = UNet3DConditionModel.from_pretrained(f"{args.model}/unet", torch_dtype=dtype).eval()
@@ -95,7 +98,7 @@ def turn_diffusers(args, inputs, output):
     @torch.no_grad()
     def forward():
         return model(tensors["in.sample"].to(dtype), tensors["in.timestep"],
-                     tensors["in.context"].to(dtype)).sample.float().numpy()
+                     tensors["in.context"].to(dtype)).sample.to(output_dtype).numpy()
     report(load, *timed(args.runs, forward), output)
 
 
@@ -176,14 +179,15 @@ TURNS = {"vidilate": turn_vidilate, "diffusers": turn_diffusers, "openvino": tur
 
 # ---- the run -----------------------------------------------------------------------------------
 
-def take_turn(args, name, inputs, output, dtype=None):
+def take_turn(args, name, inputs, output, dtype=None, runs=None):
     env = dict(os.environ, OMP_NUM_THREADS=str(args.threads))
     if args.isa:
         env["ONEDNN_MAX_CPU_ISA"] = args.isa
         env["ATEN_CPU_CAPABILITY"] = "avx2" if args.isa == "AVX2" else "avx512"
+        env["MKL_ENABLE_INSTRUCTIONS"] = "AVX2" if args.isa == "AVX2" else "AVX512"
     command = [sys.executable, __file__, args.vidilate, "--turn", name, inputs, output, "--model", args.model,
                "--frames", str(args.frames), "--latent", args.latent, "--dtype", dtype or args.dtype,
-               "--runs", str(args.runs), "--threads", str(args.threads)]
+               "--runs", str(args.runs if runs is None else runs), "--threads", str(args.threads)]
     run = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True)
     if run.returncode != 0:
         sys.exit(f"{name} failed")
@@ -210,7 +214,7 @@ def compare(args):
                 best[name] = {k: min(v, best.get(name, r)[k]) for k, v in r.items()}
         outputs = {name: numpy.load(f"{temp}/{name}.npy") for name in peers}
         if args.exact:
-            take_turn(args, "diffusers", inputs, f"{temp}/exact.npy", "f32")
+            take_turn(args, "diffusers", inputs, f"{temp}/exact.npy", "f64", runs=0)
             exact = numpy.load(f"{temp}/exact.npy")
     ours = best.get("vidilate")
     print(f"{args.frames} frames of {args.latent} latents, {args.dtype}, {args.threads} threads"
@@ -230,7 +234,7 @@ def compare(args):
         apart = distance(y, first)
         text = f"{name:10} relative distance from {'diffusers' if first is outputs.get('diffusers') else peers[0]} {apart:.2e}"
         if args.exact:
-            text += f", from float32 {distance(y, exact):.2e}"
+            text += f", from float64 {distance(y, exact):.2e}"
         print(text)
         # Two roundings of the whole network's activations: some percent; another network: above 1.
         bad |= not apart < (0.1 if args.dtype == "bf16" else 1e-3)
@@ -243,7 +247,8 @@ def main():
     p.add_argument("--model", required=True)
     p.add_argument("--frames", type=int, default=16)
     p.add_argument("--latent", default="32x32", help="height x width")
-    p.add_argument("--dtype", choices=["bf16", "f32"], default="bf16")
+    p.add_argument("--dtype", choices=["bf16", "f32", "f64"], default="bf16",
+                   help="f64: diffusers alone")
     p.add_argument("--peers", default="vidilate,diffusers")
     p.add_argument("--runs", type=int, default=2)
     p.add_argument("--rounds", type=int, default=2)

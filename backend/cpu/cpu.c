@@ -46,7 +46,8 @@ static vd_status cpu_open(vd_backend *be, int threads) {
     return st;
 }
 
-void *vd_cpu_large_alloc(size_t bytes) {
+/* Memory aligned for any vector, on huge pages where it is large; NULL if there is none. free(). */
+static void *large_alloc(size_t bytes) {
     enum { HUGE_PAGE = 1 << 21 };
     const size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : VD_ARENA_ALIGN_BYTES;
     if (bytes > SIZE_MAX - align)
@@ -65,7 +66,7 @@ static vd_status cpu_alloc(vd_backend *be, size_t bytes, void **out) {
     vd_status st = vd_memory_check(bytes, "this work");
     if (st != VD_OK)
         return st;
-    *out = vd_cpu_large_alloc(bytes + VD_ARENA_ALIGN_BYTES);
+    *out = large_alloc(bytes + VD_ARENA_ALIGN_BYTES);
     if (*out == NULL)
         return vd_fail(VD_ERR_MEMORY, "the cpu backend cannot have %.1f MiB of memory",
                        (double)bytes / 1048576.0);

@@ -47,9 +47,6 @@ vd_status vd_cpu_sampler_run(vd_exec *x, float *const *buffer, int count, int64_
                              const vd_sampler_program *program, int32_t *bad);
 vd_status vd_cpu_match_deviation(vd_exec *x, vd_tensor *dst, const vd_tensor *like, double phi);
 
-/* Memory aligned for any vector, on huge pages where it is large; NULL if there is none. free(). */
-void *vd_cpu_large_alloc(size_t bytes);
-
 /* The float32 values of a VD_WEIGHT_VECTOR. */
 const float *vd_cpu_vector(const vd_weight *vector);
 

@@ -19,10 +19,6 @@
 /* What rows of products and scores are padded to. */
 enum { VD_CPU_PAD = 16 };
 
-/* What exp may be given in float32 with nothing subtracted: e^55 leaves 2^48 for sums and what they
- * weigh. */
-enum { VD_CPU_MOST_POWER = 55 };
-
 /* How rows are normalized: (x - mean[c]) * scale[c] + shift[c]. */
 typedef struct vd_cpu_norm {
     const float *mean, *scale, *shift;

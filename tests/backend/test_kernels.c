@@ -77,6 +77,10 @@ static void test_convert(const vd_cpu_kernels *k) {
                 for (size_t i = 0; i < count && from[f] == VD_F32 && to[t] == VD_BF16; i++)
                     if (flushed(k, wide[i]))
                         ((uint16_t *)want)[i] &= 0x8000;
+                /* The instruction makes every NaN a quiet one. */
+                for (size_t i = 0; i < count && from[f] == VD_F16 && to[t] == VD_F32; i++)
+                    if (isnan(from_bits(want[i])) && isnan(from_bits(got[i])))
+                        want[i] = got[i];
                 CHECK_MSG(memcmp(got, want, sizeof got) == 0, "%s: %zu of %s to %s", k->isa, count,
                           vd_dtype_name(from[f]), vd_dtype_name(to[t]));
             }
