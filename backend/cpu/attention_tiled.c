@@ -71,7 +71,7 @@ static size_t lay_out(const tiled_attention *job, unsigned char *base, workspace
     ws->k = take(base, &used, KEYS / VD_AMX_ROWS * job->depth * VD_AMX_TILE_BYTES);
     ws->v = take(base, &used, dim * KEYS * BF16_BYTES);
     ws->weights = take(base, &used, (int64_t)KEYS / VD_AMX_DEPTH * VD_AMX_STEP_BYTES);
-    ws->scores = take(base, &used, 2 * VD_AMX_ROWS * row);
+    ws->scores = take(base, &used, (int64_t)2 * VD_AMX_ROWS * row);
     ws->out = take(base, &used, job->groups * dim * row);
     ws->base = take(base, &used, job->groups * row);
     return used;
@@ -126,7 +126,7 @@ static void pack_keys(const tiled_attention *job, const task *t, const workspace
     }
     job->kernels->transpose(ws->v, VD_BF16, KEYS, t->v + first * d->v.token * BF16_BYTES, VD_BF16,
                             (size_t)d->v.token, (size_t)keys, (size_t)d->head_dim);
-    uint16_t *ones = (uint16_t *)(void *)ws->v + d->head_dim * KEYS;
+    uint16_t *ones = (uint16_t *)(void *)ws->v + (int64_t)d->head_dim * KEYS;
     for (int64_t i = 0; i < keys; i++)
         ones[i] = BF16_ONE;
     for (int64_t e = 0; e <= d->head_dim && keys < padded; e++)
@@ -226,8 +226,9 @@ static void finish_group(const tiled_attention *job, const workspace *ws, const 
                          int64_t group) {
     const int64_t dim = job->dim_tiles * VD_AMX_ROWS, first = group * COLUMNS;
     float factor[COLUMNS], *out = ws->out + group * dim * COLUMNS;
+    const float *sum = out + (int64_t)job->d->head_dim * COLUMNS;
     for (int64_t c = 0; c < COLUMNS; c++)
-        factor[c] = 1.0F / out[job->d->head_dim * COLUMNS + c];
+        factor[c] = 1.0F / sum[c];
     job->kernels->scale_columns(out, COLUMNS, (size_t)job->d->head_dim, COLUMNS, factor);
     job->kernels->transpose(t->out + first * job->d->out.token * BF16_BYTES, VD_BF16,
                             (size_t)job->d->out.token, out, VD_F32, COLUMNS,
