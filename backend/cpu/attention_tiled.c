@@ -80,10 +80,9 @@ static size_t lay_out(const tiled_attention *job, unsigned char *base, workspace
 /* ---- packing -------------------------------------------------------------------------------- */
 
 /* Rows of heads lie a token apart, where no prefetcher looks for them. */
-static void bring(const unsigned char *row, int64_t token, int64_t rows, int64_t dim) {
-    for (int64_t i = 0; i < rows; i++, row += token * BF16_BYTES)
-        for (int64_t e = 0; e < dim; e += LINE / BF16_BYTES)
-            __builtin_prefetch(row + e * BF16_BYTES, 0, 2);
+static void bring(const unsigned char *row, int64_t dim) {
+    for (int64_t e = 0; e < dim; e += LINE / BF16_BYTES)
+        __builtin_prefetch(row + e * BF16_BYTES, 0, 2);
 }
 
 /* Queries become columns: pairs of values beside each other, so what is transposed is pairs. */
@@ -93,7 +92,8 @@ static void pack_queries(const tiled_attention *job, const task *t, unsigned cha
     for (int64_t i = 0; i < t->queries; i += VD_AMX_ROWS) {
         unsigned char *tile = to + i / COLUMNS * job->depth * VD_AMX_STEP_BYTES +
                               i % COLUMNS / VD_AMX_ROWS * VD_AMX_TILE_BYTES;
-        bring(t->q + (i + AHEAD) * token * BF16_BYTES, token, VD_AMX_ROWS, dim);
+        for (int64_t r = 0; r < VD_AMX_ROWS; r++)
+            bring(t->q + (i + AHEAD + r) * token * BF16_BYTES, dim);
         for (int64_t e = 0; e < dim; e += VD_AMX_DEPTH, tile += VD_AMX_STEP_BYTES)
             job->kernels->transpose(tile, VD_F32, VD_AMX_ROWS, t->q + (i * token + e) * BF16_BYTES,
                                     VD_F32, (size_t)token / 2,
@@ -111,15 +111,15 @@ static void pack_keys(const tiled_attention *job, const task *t, const workspace
     const int64_t padded = parts(keys, VD_AMX_DEPTH) * VD_AMX_DEPTH;
     for (int64_t i = 0; i < keys; i++) {
         const unsigned char *from = t->k + (first + i) * d->k.token * BF16_BYTES;
-        unsigned char *to = ws->k + i / VD_AMX_ROWS * tile_bytes + i % VD_AMX_ROWS * 64;
-        bring(from + AHEAD * d->k.token * BF16_BYTES, 0, 1, d->head_dim);
-        bring(t->v + (first + i) * d->v.token * BF16_BYTES, 0, 1, d->head_dim);
+        unsigned char *to = ws->k + i / VD_AMX_ROWS * tile_bytes + i % VD_AMX_ROWS * LINE;
+        bring(from + AHEAD * d->k.token * BF16_BYTES, d->head_dim);
+        bring(t->v + (first + i) * d->v.token * BF16_BYTES, d->head_dim);
         for (int64_t e = 0; e < d->head_dim; e += VD_AMX_DEPTH, to += VD_AMX_TILE_BYTES) {
             const int64_t left = d->head_dim - e;
             if (left >= VD_AMX_DEPTH) {
-                memcpy(to, from + e * BF16_BYTES, 64);
+                memcpy(to, from + e * BF16_BYTES, LINE);
             } else {
-                memset(to, 0, 64);
+                memset(to, 0, LINE);
                 memcpy(to, from + e * BF16_BYTES, (size_t)left * BF16_BYTES);
             }
         }
@@ -153,26 +153,33 @@ static void weigh_tile(void *user, int64_t tile, const float *scores) {
                                  b->job->d->scale, b->base, b->top);
 }
 
-/* A few scores at a time, which stay in the L1 cache. */
-static void weigh(const tiled_attention *job, const workspace *ws, const unsigned char *q,
-                  block *b) {
-    const int64_t tiles = parts(b->keys, VD_AMX_ROWS), tile_bytes = job->depth * VD_AMX_TILE_BYTES;
+static void weigh_pairs(const tiled_attention *job, const workspace *ws, const unsigned char *q,
+                        block *b, int64_t tiles) {
+    const int64_t tile_bytes = job->depth * VD_AMX_TILE_BYTES;
     const ptrdiff_t both[2] = {0, tile_bytes};
     const vd_amx_span along_dim = {.depth = job->depth};
-    for (int c = 0; c < COLUMNS; c++)
-        b->top[c] = -INFINITY;
-    if (job->depth == 2)
-        vd_amx_two(ws->scores, ws->k, tiles, q, weigh_tile, b);
-    for (int64_t i = 0; i < tiles && job->depth != 2; i += 2) {
+    for (int64_t i = 0; i < tiles; i += 2) {
         const vd_amx_rows k = {.a = ws->k + i * tile_bytes,
                                .tile = both,
                                .tiles = smaller(2, tiles - i),
-                               .row = 64,
+                               .row = LINE,
                                .step = VD_AMX_TILE_BYTES};
         vd_amx_block(ws->scores, &k, q, &along_dim, 1, false);
         for (int64_t j = 0; j < k.tiles; j++)
             weigh_tile(b, i + j, ws->scores + j * VD_AMX_ROWS * COLUMNS);
     }
+}
+
+/* A few scores at a time, which stay in the L1 cache. */
+static void weigh(const tiled_attention *job, const workspace *ws, const unsigned char *q,
+                  block *b) {
+    const int64_t tiles = parts(b->keys, VD_AMX_ROWS);
+    for (int c = 0; c < COLUMNS; c++)
+        b->top[c] = -INFINITY;
+    if (job->depth == 2)
+        vd_amx_two(ws->scores, ws->k, tiles, q, weigh_tile, b);
+    else
+        weigh_pairs(job, ws, q, b, tiles);
     if (tiles % 2 != 0)
         weigh_tile(b, tiles, ws->scores);
 }
@@ -207,7 +214,7 @@ static void attend_group(const tiled_attention *job, const workspace *ws, int64_
                            .tile = tile,
                            .tiles = job->dim_tiles,
                            .row = (ptrdiff_t)KEYS * BF16_BYTES,
-                           .step = 64};
+                           .step = LINE};
     const vd_amx_span along_keys = {.depth = parts(keys, VD_AMX_DEPTH)};
     block b = {.job = job, .weights = ws->weights, .keys = keys, .base = base};
     for (int64_t i = 0; i < v.tiles; i++)

@@ -67,13 +67,14 @@ INLINE vf smaller(vf a, vf b) {
 INLINE vh to_bf16(vf x) {
 #if defined(__AVX512BF16__)
     return (vh)_mm512_cvtneps_pbh((__m512)x);
-#endif
+#else
     const vu u = (vu)x;
     const vu rounded = (u + 0x7FFF + ((u >> 16) & 1)) >> 16;
     const vu nan = (u >> 16) | 0x40;
     const vu is_nan = (vu)(((vi)x & 0x7FFFFFFF) >
                            0x7F800000); // NOLINT(misc-redundant-expression): true for NaN alone
     return __builtin_convertvector((is_nan & nan) | (~is_nan & rounded), vh);
+#endif
 }
 
 INLINE vf from_bf16(vh h) {
@@ -132,6 +133,18 @@ INLINE float sum_of(vf v) {
     return v[0];
 }
 
+/* c[0] x^(count - 1) + .. + c[count - 1]. Constants once it is inlined. */
+INLINE vf polynomial(vf x, const float *c, size_t count) {
+    vf p = splat(c[0]);
+#pragma GCC unroll 16
+    for (size_t i = 1; i < count; i++)
+        p = p * x + c[i];
+    return p;
+}
+
+#define POLYNOMIAL(x, ...)                                                                         \
+    polynomial(x, (const float[]){__VA_ARGS__}, sizeof((float[]){__VA_ARGS__}) / sizeof(float))
+
 /* ---- functions ------------------------------------------------------------------------------ */
 
 /* Within 1 ulp; 0 and infinity where float32 ends. 2^n is applied in two halves, because n may
@@ -143,12 +156,8 @@ INLINE vf exponential(vf x) {
     const vf biased = x * LOG2_E + magic;
     const vf n = biased - magic;
     const vf r = (x - n * 0.693359375F) - n * -2.12194440e-4F; /* ln 2 in two parts */
-    vf p = splat(1.9875691500e-4F);
-    p = p * r + 1.3981999507e-3F;
-    p = p * r + 8.3334519073e-3F;
-    p = p * r + 4.1665795894e-2F;
-    p = p * r + 1.6666665459e-1F;
-    p = p * r + 5.0000001201e-1F;
+    vf p = POLYNOMIAL(r, 1.9875691500e-4F, 1.3981999507e-3F, 8.3334519073e-3F, 4.1665795894e-2F,
+                      1.6666665459e-1F, 5.0000001201e-1F);
     p = p * (r * r) + r + 1.0F;
     const vi exponent = (vi)((vu)biased - (vu)splat(magic));
     const vi half = exponent >> 1;
@@ -162,16 +171,9 @@ INLINE vf gelu(vf x) {
     vf a = (vf)((vu)x & 0x7FFFFFFF);
     a = choose(a > 15.0F, splat(15.0F), a);
     const vf u = (a - 4.0F) / (a + 4.0F);
-    vf p = splat(-6.528454105e-5F);
-    p = p * u + -1.678253902e-4F;
-    p = p * u + 6.577626918e-4F;
-    p = p * u + 5.025025511e-4F;
-    p = p * u + -8.497917093e-3F;
-    p = p * u + 3.086549975e-2F;
-    p = p * u + -7.170674205e-2F;
-    p = p * u + 1.243792027e-1F;
-    p = p * u + -1.703977436e-1F;
-    p = p * u + 9.441064298e-2F;
+    vf p = POLYNOMIAL(u, -6.528454105e-5F, -1.678253902e-4F, 6.577626918e-4F, 5.025025511e-4F,
+                      -8.497917093e-3F, 3.086549975e-2F, -7.170674205e-2F, 1.243792027e-1F,
+                      -1.703977436e-1F, 9.441064298e-2F);
     const vf tail = p * exponential(a * a * -0.5F);
     return x * choose(x < 0.0F, tail, 1.0F - tail);
 }
@@ -188,11 +190,8 @@ INLINE vf split_exponent(vf x, vu *n) {
 INLINE vf rough_power_of_two(vf x) {
     vu n;
     const vf r = split_exponent(larger(splat(-125.0F), x), &n); /* no result is subnormal */
-    vf p = splat(9.57008098e-3F);
-    p = p * r + 5.59178587e-2F;
-    p = p * r + 2.40247453e-1F;
-    p = p * r + 6.93121815e-1F;
-    p = p * r + 9.99999261e-1F;
+    vf p = POLYNOMIAL(r, 9.57008098e-3F, 5.59178587e-2F, 2.40247453e-1F, 6.93121815e-1F,
+                      9.99999261e-1F);
     return (vf)((vu)p + n);
 }
 
@@ -202,16 +201,9 @@ INLINE vf rough_power_of_two(vf x) {
 INLINE vf rough_gelu(vf x) {
     const vf low = larger(splat(-4.5F), x), a = smaller(splat(4.5F), low);
     const vf t = a * a * (2.0F / (4.5F * 4.5F)) - 1.0F;
-    vf p = splat(-1.565662897e-3F);
-    p = p * t + 4.655318840e-3F;
-    p = p * t + -6.682857024e-3F;
-    p = p * t + 1.014046323e-2F;
-    p = p * t + -1.815921308e-2F;
-    p = p * t + 2.862396637e-2F;
-    p = p * t + -4.029579015e-2F;
-    p = p * t + 5.467185112e-2F;
-    p = p * t + -7.718336980e-2F;
-    p = p * t + 1.569053007e-1F;
+    vf p = POLYNOMIAL(t, -1.565662897e-3F, 4.655318840e-3F, -6.682857024e-3F, 1.014046323e-2F,
+                      -1.815921308e-2F, 2.862396637e-2F, -4.029579015e-2F, 5.467185112e-2F,
+                      -7.718336980e-2F, 1.569053007e-1F);
     return low * (a * p + 0.5F);
 }
 
@@ -674,13 +666,8 @@ static void product(float *c, size_t ldc, const float *a, size_t a_row, size_t a
 INLINE vf power_of_two(vf x) {
     vu n;
     const vf r = split_exponent(x, &n);
-    vf p = splat(1.5353362e-4F);
-    p = p * r + 1.3398875e-3F;
-    p = p * r + 9.6184369e-3F;
-    p = p * r + 5.5503324e-2F;
-    p = p * r + 2.4022648e-1F;
-    p = p * r + 6.9314718e-1F;
-    p = p * r + 1.0F;
+    vf p = POLYNOMIAL(r, 1.5353362e-4F, 1.3398875e-3F, 9.6184369e-3F, 5.5503324e-2F, 2.4022648e-1F,
+                      6.9314718e-1F, 1.0F);
     p *= (vf)(n + (vu)splat(1.0F));
     return choose(x < -126.0F, splat(0.0F), p);
 }
@@ -711,10 +698,9 @@ static void softmax(void *w, vd_dtype dtype, const float *s, size_t stride, size
     }
 }
 
-/* ---- weights in pairs of rows: a block of B of backend/cpu/amx.h ------------------------------
- */
+/* ---- weights in pairs of rows: half a step of a block of B of backend/cpu/amx.h ----------- */
 
-enum { PAIRS_COLUMNS = 32, PAIRS_DEPTH = 32, PAIR_BYTES = 64, PAIRS_TILE_BYTES = 1024 };
+enum { PAIRS_ROWS = 16, PAIRS_COLUMNS = 32, PAIR_BYTES = 64, PAIRS_TILE_BYTES = 1024 };
 
 /* The upper halves of two rows, the first in the lower half. */
 INLINE vu pair_up(vu first, vu second) {
@@ -723,8 +709,8 @@ INLINE vu pair_up(vu first, vu second) {
 
 /* Columns i .. of rows r and r + 1. */
 INLINE void put_pairs(void *w, size_t r, size_t i, vu pairs) {
-    unsigned char *to = (unsigned char *)w + r / PAIRS_DEPTH * (size_t)2 * PAIRS_TILE_BYTES +
-                        i / 16 * PAIRS_TILE_BYTES + r % PAIRS_DEPTH / 2 * PAIR_BYTES + i % 16 * 4;
+    unsigned char *to =
+        (unsigned char *)w + i / 16 * PAIRS_TILE_BYTES + r / 2 * PAIR_BYTES + i % 16 * 4;
     memcpy(to, &pairs, sizeof pairs);
 }
 
@@ -733,10 +719,7 @@ INLINE void put_pairs(void *w, size_t r, size_t i, vu pairs) {
 INLINE vu raised(vf x) {
     vu n;
     const vf r = split_exponent(x, &n);
-    vf p = splat(7.802452118e-2F);
-    p = p * r + 3.431039393e-1F;
-    p = p * r + 9.804190882e-1F;
-    p = p * r + (1.414111843F + 0x1p-8F);
+    vf p = POLYNOMIAL(r, 7.802452118e-2F, 3.431039393e-1F, 9.804190882e-1F, 1.414111843F + 0x1p-8F);
     return (vu)p + n;
 }
 
@@ -744,7 +727,7 @@ INLINE void power_columns(void *w, const float *s, size_t rows, float unit, cons
                           float *top, size_t i) {
     const vf low = get(base, VD_F32, i), least = splat(-125.0F);
     vf most[2] = {get(top, VD_F32, i), get(top, VD_F32, i)};
-    for (size_t r = 0; r < PAIRS_DEPTH / 2; r += 2) {
+    for (size_t r = 0; r < PAIRS_ROWS; r += 2) {
         vu power[2] = {{0}, {0}};
         for (size_t j = 0; j < 2 && r + j < rows; j++) {
             const vf x = get(s + (r + j) * PAIRS_COLUMNS, VD_F32, i) * unit - low;
@@ -760,8 +743,8 @@ static void power_pairs(void *w, const float *s, size_t rows, float scale, const
                         float *top) {
     const float unit = scale * LOG2_E;
     for (size_t i = 0; i < PAIRS_COLUMNS; i += LANES)
-        if (rows >= PAIRS_DEPTH / 2)
-            power_columns(w, s, PAIRS_DEPTH / 2, unit, base, top, i);
+        if (rows >= PAIRS_ROWS)
+            power_columns(w, s, PAIRS_ROWS, unit, base, top, i);
         else
             power_columns(w, s, rows, unit, base, top, i);
 }

@@ -131,8 +131,7 @@ static void check_line(void *user, const char *line) {
         const linear_case c = parse(line, dtype);
         linear_data d;
         data_create(&c, &d);
-        /* In bf16 the CPU's gelu is 2e-5 off at most, which is 24 sqrt(terms) 2^-24 for 2^8 terms.
-         */
+        /* The CPU's gelu for bf16 is 2e-5 off: 24 sqrt(terms) 2^-24 for 2^8 terms. */
         const double gate = c.act == VD_ACT_GEGLU && dtype == VD_BF16 ? 0x1p8 : 0;
         op_check check = {.line = line,
                           .dtype = dtype,
